@@ -154,6 +154,16 @@ def test_a_json_array_of_tasks_is_read_alike(tmp_path: Path) -> None:
     assert "2 rows: no annotation, or only skipped ones" in rows.notes[-1]
 
 
+def test_the_default_name_of_a_column_is_printed_if_another_was_given(tmp_path: Path) -> None:
+    task = {**studio("a", ["good"]), "data": {"text": "a"}}
+    other = {**studio("b", ["bad"]), "data": {"text": "b"}}
+    (tmp_path / "a.json").write_text(json.dumps([task, other]))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.json", "data.text_column=data.text")
+    options = str(caught.value).split(". Set ")[1].removesuffix(".")
+    assert list(read(tmp_path / "a.json", f"data.text_column=data.text {options}").texts) == ["a", "b"]
+
+
 def test_several_choices_are_several_labels(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(studio(t, ["good", "bad"])) + "\n" for t in "abc"))
     with pytest.raises(UserError, match=r"looks like 2 labels; expected one label per row\. Several labels per row"):

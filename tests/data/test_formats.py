@@ -8,6 +8,7 @@ import lzma
 import shlex
 import struct
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -363,7 +364,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "title.csv": (b"Reviews of 2024\n\ntext,label\na,1\n", "names of the columns are in row 1 below the first one"),
     "single.csv": (b"'text','label'\n'a','1'\n", "quotechar=chr(39)"),
     "csv.txt": (b"text,label\na,1\nb, or c,0\n", "cat csv.txt > csv.csv"),
-    "c.json": (b'{"train": [{"a": 1}], "dev": [{"a": 1}]}', "records under several keys: 'train', 'dev'"),
+    "c.json": (b'{"train": [{"a": 1}], "dev": [{"a": 1}]}', "records under several keys, 'train' (1), 'dev' (1)"),
     "d.json": (b'[{"text": "a", "label": 1}, {"text": "b"', "is not JSON from character 29, after 1 values"),
 }
 
@@ -462,9 +463,14 @@ def test_a_delimiter_that_does_not_separate_the_whole_file_is_not_taken(reader: 
 ENCODED = {
     "WINDOWS-1252": "Le café était fermé, déçu",
     "WINDOWS-1251": "Очень плохой фильм",
-    "SHIFT_JIS": "この映画はとても面白かったです",
+    "KOI8-R": "Очень плохой фильм",
+    "CP932": "①この映画は髙評価、とても面白かったです。",
+    "EUC-JP": "この映画はとても面白かったです。残念！",
+    "EUC-JISX0213": "①「この映画」はとても面白かったです。",
     "GB18030": "这个电影真的不好看我不喜欢",
+    "BIG5": "這個電影真的不好看，我們不喜歡",
     "EUC-KR": "이 영화는 정말 재미있었어요",
+    "CP949": "이 영화는 정말 뷁 같았어요",
 }
 
 
@@ -478,11 +484,27 @@ def test_another_encoding_is_named_with_the_command_that_works(encoding: str, tm
     assert trained(tmp_path / "a.utf8.csv").texts == predicted(tmp_path / "a.utf8.csv").texts == [text] * 10
 
 
+@pytest.mark.parametrize("rest", [b"caf\xe9 \x81", b"\x82\xb1\x82\xcc\xff", "плохо".encode("cp1251") + b" \x98"])
+def test_the_command_for_an_encoding_does_not_fail_on_bytes_that_it_lacks(rest: bytes, tmp_path: Path) -> None:
+    path = put(tmp_path / "a.csv", b"text,label\n" + b"".join(b"%s %d,%d\n" % (rest, at, at % 2) for at in range(4)))
+    subprocess.run(refusal(trained, path).split("for instance: ")[1], shell=True, check=True, cwd=tmp_path)
+    assert len(trained(tmp_path / "a.utf8.csv").texts) == 4
+
+
 def test_a_few_lines_in_another_encoding_are_not_converted_with_the_rest(tmp_path: Path) -> None:
     path = put(tmp_path / "a.csv", "text,label\ncafé,1\n".encode() + "café,0\n".encode("latin-1"))
     assert "line 3" in refusal(trained, path)
     assert "The rest of the file is UTF-8" in refusal(trained, path)
     assert "The rest of the file is UTF-8" in survey(path, "text").fix
+
+
+def test_the_longest_array_of_a_json_file_is_printed_first(tmp_path: Path) -> None:
+    rows = [{"text": "fine", "label": 1}, {"text": "dull", "label": 0}, {"text": "dim", "label": 0}]
+    content = {"classes": [{"name": "a"}], "assets": {"documents": rows, "kinds": [{"name": "a"}]}}
+    told = refusal(trained, put(tmp_path / "a.json", json.dumps(content, indent=1)))
+    assert "several keys, 'assets.documents' (3), 'classes' (1), 'assets.kinds' (1)" in told
+    subprocess.run(told.split("for instance: ")[1].replace("python ", f"{sys.executable} ", 1), shell=True, check=True)
+    assert trained(tmp_path / "assets.documents.jsonl").texts == ["fine", "dull", "dim"]
 
 
 def test_json_values_are_read_as_if_the_file_were_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

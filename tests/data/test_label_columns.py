@@ -225,6 +225,15 @@ def test_numbers_among_names_are_told_with_the_mapping_that_they_seem_to_have(tm
     ]
 
 
+def test_a_row_that_is_left_out_defines_no_class(tmp_path: Path) -> None:
+    """A row of totals below the data has a label and no text."""
+    frame = pandas.DataFrame({"text": ["fine", "dull", None, " "], "label": ["good", "bad", "total", "blank"]})
+    rows = from_dataframe(frame, faulty_rows="leave_out")
+    assert (rows.class_names, len(rows)) == (("bad", "good"), 2)
+    with pytest.raises(UserError, match="no rows are left"):
+        from_dataframe(frame[3:], faulty_rows="leave_out")
+
+
 def test_missing_labels_are_told_by_column_and_can_be_left_out(tmp_path: Path) -> None:
     assert "column 'label' is missing in all 9 rows" in refusal(tmp_path, [""] * 9)
     found = refusal(tmp_path, [*[""] * 50, "nan", *["good", "bad"] * 10])

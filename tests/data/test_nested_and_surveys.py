@@ -114,7 +114,7 @@ def test_records_under_several_nested_keys_need_a_choice(tmp_path: Path) -> None
     path = tmp_path / "api.json"
     path.write_text(json.dumps({"data": {"reviews": [{"text": "a"}], "users": [{"name": "b"}]}, "page": 1}))
     message = refusal(path)
-    assert "'data.reviews', 'data.users'" in message
+    assert "'data.reviews' (1), 'data.users' (1)" in message
     assert '["data"]["reviews"]' in message
 
 

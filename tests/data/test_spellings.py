@@ -217,6 +217,9 @@ def test_near_names(one: str, other: str) -> None:
         ("ham", "spam"),
         ("toxic", "severe toxic"),
         ("🙂", "🙁"),
+        ("1", "-1"),
+        ("1.5", "15"),
+        ("3-4", "34"),
     ],
 )
 def test_names_of_their_own(one: str, other: str) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from tenor.data.files.folders import ALL_TEST_ROWS, TABLES, format_suffix, natural, split_of
 from tenor.data.files.formats import FORMATS
 from tenor.data.files.opening import DECOMPRESSION_ERRORS, IGNORED, data_members
+from tenor.data.files.paired_files import how_to_join_archive, label_suffix
 from tenor.errors import UserError
 
 TAR = (".tar", ".tgz", ".tbz", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -41,6 +42,8 @@ def refuse_archive(path: Path) -> None:
     are_safe = all(name.parts and not name.is_absolute() and ".." not in name.parts for name in names)
     if len(names) < (1 if is_tar(path) else 2) or not are_safe:
         return
+    if is_tar(path) and (suffix := label_suffix(names)):
+        raise UserError(f"{path}: {how_to_join_archive(path, names, suffix)}")
     folder = _new_folder(path)
     command = extract.format(quote(str(path)), quote(str(folder)))
     command = f"mkdir -p {quote(str(folder))} && {command}" if is_tar(path) else command

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from tenor.data.files.headers import nearest
+from tenor.data.files.nested import with_fields
 from tenor.data.files.stream import RECORD, Block, FileRows, Limits
 from tenor.errors import UserError
 
@@ -91,7 +92,12 @@ def selected(rows: FileRows, selection: RowSelection) -> FileRows:
         counts: dict[str, int] = {}
         kept = 0
         for block in rows.read(limits, stored):
-            values = ["" if value is None else _as_written(value) for value in block.values(name)]
+            given = (
+                block.values(name)
+                if block.records is None
+                else [with_fields(r, [name]).get(name) for r in block.records]
+            )
+            values = ["" if value is None else _as_written(value) for value in given]
             chosen = [
                 at
                 for at, value in enumerate(values)

@@ -1,5 +1,6 @@
 """Shell commands that messages print: they work from any folder, on compressed files, and on several files at once."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from shlex import quote
@@ -19,6 +20,11 @@ def new_name(path: Path, mark: str = "", suffix: str | None = None) -> Path:
     """A new file next to `path`, which is not compressed: with `mark` before its suffix, or another suffix."""
     name = PurePath(inner_name(path))
     return path.with_name(f"{name.stem}{mark}{name.suffix if suffix is None else suffix}")
+
+
+def literal(value: object) -> str:
+    """A text or a path as it is written in a program, in double quotes: the shell's are single ones."""
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def with_header(

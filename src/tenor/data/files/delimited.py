@@ -22,6 +22,7 @@ from tenor.data.files.headers import (
     row_with_names,
     tidied_names,
 )
+from tenor.data.files.odd_rows import several_header_rows, unquoted_delimiters
 from tenor.data.files.opening import (
     NotUtf8,
     encoding_fix,
@@ -82,6 +83,13 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
             f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above and "
             f"{set_path(new)}. If each row is one line: {content_of(path, f'tail -n +{below + 2}')} > {quote(str(new))}"
         )
+
+    if told := several_header_rows(path, found.header, sample, required, found.dialect):
+        raise UserError(told)
+    if any(len(record) > len(found.header) for record in sample) and (
+        told := unquoted_delimiters(path, found.header, found.records(), required, found.dialect)
+    ):
+        raise UserError(told)
 
     def values(at: int) -> Iterator[str]:
         return (record[at] for record in found.records() if len(record) > at)

@@ -9,6 +9,7 @@ from shlex import quote
 from tenor.data.files.commands import content_of
 from tenor.data.files.formats import ACCEPTED, FORMATS
 from tenor.data.files.opening import COMPRESSIONS, IGNORED, is_empty, open_text, other_encoding, set_path
+from tenor.data.files.paired_files import how_to_join_folder, how_to_paste, label_suffix, parallel_files
 from tenor.data.files.plain_lines import has_labels
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -62,6 +63,10 @@ def shards(folder: Path, files: list[Path]) -> list[Path]:
     """
     if not files:
         raise _no_files(folder)
+    if pairs := parallel_files(files):
+        raise UserError(f"{folder}: {how_to_paste(pairs)}")
+    if suffix := label_suffix(files):
+        raise UserError(f"{folder}: {how_to_join_folder(folder, suffix)}")
     by_format: dict[str, list[Path]] = {}
     for path in files:
         by_format.setdefault(format_suffix(path), []).append(path)

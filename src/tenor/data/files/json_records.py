@@ -403,7 +403,7 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
     if first != "{":
         return _Layout("lines")
     kinds: dict[str, str] = {}
-    arrays: list[tuple[str, ...]] = []
+    arrays: dict[tuple[str, ...], int] = {}
     try:
         is_single, on_one_line = _outline(path, kinds, arrays)
     except UserError:
@@ -413,10 +413,11 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
     itself = _Layout("lines" if on_one_line else "values")
     if not is_single or any(kinds.get(name) == "value" or _is_of_object(name, kinds) for name in required):
         return itself
-    arrays = [key for key in arrays if len(key) == 1] or arrays
+    outer: dict[tuple[str, ...], int] = {key: rows for key, rows in arrays.items() if len(key) == 1}
+    arrays = outer if outer and max(outer.values()) == max(arrays.values()) else arrays
     if len(arrays) == 1:
-        return _Layout("key", arrays[0])
-    _refuse_layout(path, kinds, arrays)
+        return _Layout("key", next(iter(arrays)))
+    _refuse_layout(path, kinds, dict(sorted(arrays.items(), key=lambda item: -item[1])))
     return itself
 
 
@@ -425,18 +426,19 @@ def _is_of_object(name: str, kinds: Mapping[str, str]) -> bool:
     return any(kind == "object" and name.startswith(f"{key}.") for key, kind in kinds.items())
 
 
-def _arrays_within(value: object, key: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The keys that lead to arrays of objects within an object."""
+def _arrays_within(value: object, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The keys that lead to arrays of objects within an object, and the rows of each."""
     if isinstance(value, dict) and len(key) < MOST_LEVELS:
         for name, inner in value.items():
             yield from _arrays_within(inner, (*key, name))
     elif isinstance(value, list) and value and isinstance(value[0], dict):
-        yield key
+        yield key, len(value)
 
 
-def _outline(path: Path, kinds: dict[str, str], arrays: list[tuple[str, ...]]) -> tuple[bool, bool]:
+def _outline(path: Path, kinds: dict[str, str], arrays: dict[tuple[str, ...], int]) -> tuple[bool, bool]:
     """Fill `kinds` with the kinds of values in the first object of a file, and `arrays` with the keys that lead to
-    arrays of objects. Returns whether it is the only value, and whether it ends in the line in which it begins."""
+    arrays of objects and the rows of each. Returns whether it is the only value, and whether it ends in the line in
+    which it begins."""
     with _Scanner(path) as scanner:
         for key in scanner.names():
             kinds[key] = {"[": "values", "{": "object"}.get(scanner.peek(), "value")
@@ -444,18 +446,20 @@ def _outline(path: Path, kinds: dict[str, str], arrays: list[tuple[str, ...]]) -
                 text = scanner.value()
                 if kinds[key] == "object":
                     value = json.loads(text, parse_int=len)
-                    arrays.extend(_arrays_within(value, (key,)))
+                    arrays.update(_arrays_within(value, (key,)))
                     kinds[key] = "column" if all(name.isdigit() for name in value) else "object"
                 continue
             scanner.take("[")
             if scanner.peek() == "{":
                 kinds[key] = "objects"
-                arrays.append((key,))
+                arrays[key,] = 0
             if scanner.peek() == "]":
                 scanner.take("]")
                 continue
             while True:
                 scanner.value()
+                if (key,) in arrays:
+                    arrays[key,] += 1
                 if scanner.take(",]") == "]":
                     break
         is_single = not scanner.peek()
@@ -471,17 +475,19 @@ def _spans_lines(path: Path) -> bool:
     return first.rstrip().endswith(("{", "[", ",", ":"))
 
 
-def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Sequence[tuple[str, ...]]) -> None:
-    """Raises UserError for an object with records under several keys, or with columns in place of records."""
+def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Mapping[tuple[str, ...], int]) -> None:
+    """Raises UserError for an object with records under several keys (the longest array first), or with columns
+    in place of records."""
     shown = ", ".join(map(repr, list(kinds)[:SHOWN_KEYS]))
     if arrays:
         names = [".".join(key) for key in arrays]
-        within = "".join(f"[{json.dumps(name)}]" for name in arrays[0])
+        within = "".join(f"[{json.dumps(name)}]" for name in next(iter(arrays)))
         code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(str(path))})){within}]"
         new = path.with_name(f"{names[0]}.jsonl")
-        listed = ", ".join(map(repr, names[:SHOWN_KEYS]))
+        counts = [f"{name!r} ({rows:,})" for name, rows in zip(names, arrays.values(), strict=True)]
+        listed = ", ".join(counts[:SHOWN_KEYS])
         raise UserError(
-            f"{path}: has records under several keys: {listed}. Write those of one to a file and {set_path(new)}, for "
+            f"{path}: has records under several keys, {listed}. Write those of one to a file and {set_path(new)}, for "
             f"instance: python -c {quote(code)} > {quote(str(new))}"
         )
     is_split = {"columns", "data"} <= set(kinds)

@@ -305,12 +305,22 @@ def _why_nul(path: Path) -> str:
     return "expected a text file. Is it a binary file?"
 
 
-MULTIBYTE = ("SHIFT_JIS", "GB18030", "BIG5", "EUC-KR")
+MULTIBYTE = ("CP932", "EUC-JP", "EUC-JISX0213", "EUC-KR", "CP949", "GB18030", "BIG5", "CP950", "BIG5-HKSCS")
+"""East Asian encodings by the names that both Python and iconv know; of those of a language, the most usual first."""
+SINGLE_BYTE = ("WINDOWS-1252", "ISO-8859-1")
+"""Western European encodings; the last one decodes any bytes."""
 SAMPLE_LINES = 200
+FEWEST_KANA, FEWEST_HANGUL, FEWEST_KNOWN = 0.2, 0.8, 0.03
+"""Shares of the characters beyond ASCII: natural Japanese has half of them, Korean nearly all, and the 40 most frequent
+Chinese ones are a fifth. Chinese read as Korean has 0.6 of Hangul."""
+LONE_BYTES = re.compile("[\x80\xa0\uf8f0-\uf8f3]")
+"""What Python's CP932 reads from bytes that are no characters in it, where iconv fails."""
+KNOWN_CHINESE = frozenset("的一是不了在人有我他这个们中来上大为和国地到以说时要就会可也你对過這個們來為說時會對很好")
 
 
 def likely_encoding(path: Path) -> str:
-    """The encoding that the file's other lines suggest: an East Asian one, Cyrillic or Western European."""
+    """The encoding that the file's other lines suggest: an East Asian one, Cyrillic or Western European. The whole file
+    can be decoded by it."""
     sample = b""
     with open_bytes(path) as content:
         for line in iter(lambda: content.readline(PART_BYTES), b""):
@@ -318,28 +328,53 @@ def likely_encoding(path: Path) -> str:
                 sample += line
                 if sample.count(b"\n") >= SAMPLE_LINES or len(sample) > PART_BYTES:
                     break
+    candidates = [encoding for encoding in MULTIBYTE if _is_script_of(sample, encoding)]
+    if _share_in_runs(sample, 4) >= 0.5:
+        candidates += _cyrillic(sample)
+    return next(one for one in (*candidates, *SINGLE_BYTE) if _decodes(path, one))
+
+
+def _share_in_runs(sample: bytes, least: int) -> float:
+    """The share of the bytes beyond ASCII that follow one another, at least so many."""
     high = sum(byte >= 0x80 for byte in sample)
-    runs = re.findall(rb"[\x80-\xff]{4,}", sample)
-    if sum(map(len, runs)) < 0.5 * high:
-        return "WINDOWS-1252"
-    scores = {encoding: _common_share(sample, encoding) for encoding in MULTIBYTE}
-    best = max(scores, key=lambda encoding: scores[encoding])
-    return best if scores[best] > 0.6 else "WINDOWS-1251"
+    return sum(map(len, re.findall(rb"[\x80-\xff]{%d,}" % least, sample))) / max(1, high)
 
 
-def _common_share(sample: bytes, encoding: str) -> float:
-    """The share of frequent characters among those beyond ASCII if `sample` has this encoding; 0 if it has not."""
+def _is_script_of(sample: bytes, encoding: str) -> bool:
+    """Whether `sample` in this encoding is text of its language; bytes of another may be valid, but mean rare signs."""
     try:
         beyond = [char for char in sample.decode(encoding) if not char.isascii()]
     except UnicodeDecodeError:
-        return 0.0
-    kana, hangul = ("\u3040", "\u30ff"), ("\uac00", "\ud7a3")
-    frequent = {"SHIFT_JIS": (kana,), "EUC-KR": (hangul,)}.get(encoding, (("\u3000", "\u303f"),))
-    if encoding in ("GB18030", "BIG5"):
-        known = "的一是不了在人有我他这个们中来上大为和国地到以说时要就会可也你对過這個們來為說時會對"
-        share = sum(char in known for char in beyond) / max(1, len(beyond))
-        return min(1.0, 6 * share)
-    return sum(any(low <= char <= up for low, up in frequent) for char in beyond) / max(1, len(beyond))
+        return False
+    counted = len(beyond) or 1
+    if encoding in ("CP932", "EUC-JP", "EUC-JISX0213"):
+        return sum("\u3040" <= char <= "\u30ff" for char in beyond) / counted >= FEWEST_KANA
+    if _share_in_runs(sample, 2) < 0.5:  # One letter with an accent and the next one are valid as a Chinese sign.
+        return False
+    if encoding in ("EUC-KR", "CP949"):
+        return sum("\uac00" <= char <= "\ud7a3" for char in beyond) / counted >= FEWEST_HANGUL
+    return sum(char in KNOWN_CHINESE for char in beyond) / counted >= FEWEST_KNOWN
+
+
+def _cyrillic(sample: bytes) -> list[str]:
+    """The Cyrillic encodings, the one in which most letters are small first."""
+    small = {one: sum(map(str.islower, sample.decode(one, "replace"))) for one in ("WINDOWS-1251", "KOI8-R")}
+    return sorted(small, key=lambda one: -small[one])
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    """Whether a whole file is valid in an encoding, both for Python and for iconv."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    with open_bytes(path) as content:
+        while True:
+            part = content.read(PART_BYTES)
+            try:
+                if LONE_BYTES.search(decoder.decode(part, final=not part)) and encoding in MULTIBYTE:
+                    return False
+            except UnicodeDecodeError:
+                return False
+            if not part:
+                return True
 
 
 def _byte_place(part: bytes, at: int, start: int, line: int) -> str:

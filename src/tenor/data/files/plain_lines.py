@@ -9,7 +9,7 @@ from shlex import quote
 
 from tenor.data.files import dialect
 from tenor.data.files.commands import content_of, new_name, with_header
-from tenor.data.files.headers import USUAL_NAMES
+from tenor.data.files.headers import SAMPLE_ROWS, USUAL_NAMES, likely_names
 from tenor.data.files.opening import open_text, set_path
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
@@ -106,18 +106,19 @@ def _refuse_header(path: Path, first: list[str]) -> None:
 def _refuse_tabs(path: Path, others: Sequence[Path]) -> None:
     """Raises UserError if every line has the same number of tabs, at least one."""
     counts: Counter[int] = Counter()
-    first = ""
+    sample: list[list[str]] = []
     with open_text(path, "\n") as lines:
         for line in _bounded(path, lines):
             if line.strip():
-                first = first or line
+                if len(sample) < SAMPLE_ROWS:
+                    sample.append(line.rstrip("\r\n").split("\t"))
                 counts[line.rstrip("\r\n").count("\t")] += 1
                 if 0 in counts or len(counts) > 1:
                     return
     if counts:
-        fields = first.rstrip("\r\n").split("\t")
+        fields = sample[0]
         has_header = TEXT in fields or LABEL in fields or all(re.fullmatch(r"[A-Za-z_ ]{1,30}", one) for one in fields)
-        header = "\\t".join(_names(fields))
+        header = "\\t".join(likely_names(list(zip(*sample, strict=True))))
         new, command = with_header(header, [path, *others], "", ".tsv")
         if has_header:
             new = new_name(path, suffix=".tsv")
@@ -126,12 +127,3 @@ def _refuse_tabs(path: Path, others: Sequence[Path]) -> None:
             f"{path}: each line is separated by tabs into {len(fields)} fields, so that it is not one text per line. "
             f"Save it as a .tsv file with a header and {set_path(new)}, for instance: {command}"
         )
-
-
-def _names(fields: list[str]) -> list[str]:
-    longest = max(range(len(fields)), key=lambda at: len(fields[at]))
-    names = [f"column_{at}" for at in range(len(fields))]
-    names[longest] = TEXT
-    shortest = min((at for at in range(len(fields)) if at != longest), key=lambda at: len(fields[at]))
-    names[shortest] = LABEL
-    return names

@@ -6,6 +6,8 @@ from os.path import expanduser
 from pathlib import Path
 
 from tenor.data.files.archives import refuse_archive
+from tenor.data.files.arff import SUFFIX as ARFF
+from tenor.data.files.arff import arff_refusal
 from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
 from tenor.data.files.columns_added import partition_folders, selected, selection_of, with_constant
 from tenor.data.files.delimited import delimited_rows, with_other_faults
@@ -23,6 +25,7 @@ from tenor.data.files.folders import (
 )
 from tenor.data.files.formats import ACCEPTED, FORMATS, recognize_format
 from tenor.data.files.json_records import json_rows
+from tenor.data.files.labelled_lines import conversion
 from tenor.data.files.nested import with_struct_fields
 from tenor.data.files.opening import NotUtf8, encoding_of, is_empty, require_text, require_utf16
 from tenor.data.files.plain_lines import plain_rows
@@ -73,6 +76,8 @@ def _file(path: Path, required: Sequence[str], strict_text: bool, others: Sequen
     if not path.is_file():
         raise UserError(f"{path}: is not a regular file. Write the rows to a regular file first.")
     refuse_archive(path)
+    if format_suffix(path) == ARFF:
+        raise arff_refusal(path, required)
     found = recognize_format(path)
     if is_empty(path) and (strict_text or found.kind not in ("json", "plain")):
         raise UserError(f"{path}: is empty, expected one text per row.")
@@ -83,6 +88,9 @@ def _file(path: Path, required: Sequence[str], strict_text: bool, others: Sequen
             except NotUtf8 as error:
                 if found.kind == "delimited" and not others:
                     raise with_other_faults(error, path, required) from error
+                is_one = found.kind == "plain" and not others and len(required) > 1 and error.encoding is not None
+                if is_one and (told := conversion(path, required[0], required[1], error.encoding)):
+                    raise UserError(f"{error.head} It looks like {error.encoding}. {told}") from error
                 raise
         elif encoding_of(path) == "utf-16":
             require_utf16(path)

@@ -82,10 +82,12 @@ def class_indices(
     rows: SourceRows, columns: Columns, labels: pa.Array, classes: Classes, faults: dict[str, dict[int, str]]
 ) -> tuple[np.ndarray, "Meaning"]:
     """Class index per row, int64, shape (rows,), -1 for a faulty row and `LEFT_OUT` for one that is not used; and the
-    meaning of the labels."""
+    meaning of the labels. The classes are those of the rows that are read: a row that is left out defines none."""
     column, of_column = columns.label, faults.setdefault(columns.label, {})
     ignored = np.zeros(len(labels), dtype=bool)
-    ignored[[*of_column, *rows.left_out]] = True
+    leaves_out = classes.faulty_rows == "leave_out"
+    ignored[[*(row for of_one in (faults.values() if leaves_out else [of_column]) for row in of_one)]] = True
+    ignored[list(rows.left_out)] = True
     good = np.flatnonzero(~ignored)
     encoded = labels.take(pa.array(good)).dictionary_encode()
     distinct: list[str] = encoded.dictionary.to_pylist()

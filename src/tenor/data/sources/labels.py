@@ -18,6 +18,7 @@ from tenor.data.sources.label_advice import (
     rows_text,
 )
 from tenor.data.sources.label_classes import LEFT_OUT, Classes, FaultyRows, class_indices, require_distinct
+from tenor.data.sources.other_tables import refuse_file_names
 from tenor.data.sources.row_files import read_rows
 from tenor.data.sources.rows import (
     MAX_CHARACTERS,
@@ -40,6 +41,10 @@ from tenor.runs.missing import Missing
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
+
+
+SAMPLED = 1000
+"""Rows by which texts are recognized as names of files."""
 
 
 def classes_of(data: Data, names: tuple[str, ...] | None) -> Classes:
@@ -97,8 +102,10 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
     """
     faults = {column: dict(of_column) for column, of_column in rows.faults.items()}
     named = _named_texts(rows, columns, faults)
+    refuse_file_names(named["text"][:SAMPLED].to_pylist(), rows.where, columns.text)
     labels = _strings(rows, columns.label, "label", faults).combine_chunks()
     if classes.faulty_rows == "leave_out":
+        _refuse_unreadable(rows)
         _add_blank(named["text"], columns.text, faults)
     for of_column in faults.values():
         for row in of_column.keys() & rows.left_out.keys():
@@ -123,6 +130,15 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
     table = named.add_column(2, "label", pa.array(indices, type=pa.int64()))
     positions = None if used.all() else np.flatnonzero(used)
     return LabelledText(table, meaning.names, rows.origin, positions, notes=tuple(notes))
+
+
+def _refuse_unreadable(rows: SourceRows) -> None:
+    """Raises UserError if more than half of the rows are malformed, which is no fault of single rows but of the file.
+    Rows without a text or a label may be as many as they are."""
+    malformed = set.intersection(*map(set, rows.faults.values())) if rows.faults else set()
+    if 2 * len(malformed) > rows.table.num_rows:
+        faults = {column: {row: of[row] for row in malformed} for column, of in rows.faults.items()}
+        refuse_faults(rows, faults, "Most rows cannot be read, so data.faulty_rows=leave_out is refused. Fix the file.")
 
 
 def rename_classes(labelled: LabelledText, wanted: tuple[str, ...] | None) -> LabelledText:

@@ -14,11 +14,14 @@ import pyarrow as pa
 
 from tenor.data.files.arrow_files import arrow_rows
 from tenor.data.files.json_records import EXPECTED
+from tenor.data.files.labelled_lines import conversion
 from tenor.data.files.nested import available_names, names_of
+from tenor.data.files.paired_files import how_to_paste, pairs_of
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
 from tenor.data.files.stream import Block, FileRows, Limits
 from tenor.data.sources.exports import Export, recognize
+from tenor.data.sources.other_tables import number_of, refuse_chats, refuse_class_columns
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
 from tenor.data.sources.watched import Watched, rejected
 from tenor.errors import TenorError, UserError
@@ -106,7 +109,14 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
     if rows.columns is not None and not nested:
         _require_labels(rows, columns)
         available = available_names(rows, columns.roles())
-        require_columns(available, columns, rows.where, _hint(export) or _hint_of_test(available, columns, is_test))
+        if not {columns.text, columns.label} <= set(available):
+            _refuse_other_tables(rows, columns)
+        require_columns(
+            available,
+            columns,
+            rows.where,
+            _hint(export, columns, available) or _hint_of_test(available, columns, is_test),
+        )
     reader = _Reader(rows, columns, export, nested)
     schema = pa.schema([(name, pa.large_string()) for name in columns.roles()])
     if rows.schema is not None and not nested:
@@ -115,10 +125,13 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         table = gather(reader.batches(schema), schema)
     except OSError as error:
         raise UserError(f"{error.filename or rows.where}: cannot be read: {error.strerror or error}.") from error
+    if rows.columns is not None and _are_fractions(table[columns.label][: SAMPLED.rows].to_pylist()):
+        _refuse_other_tables(rows, columns)
     reader.watched.refuse_splits()
     if reader.keys:
-        hint = _hint(reader.export) or _hint_of_test(list(reader.keys), columns, is_test)
-        require_columns(list(reader.keys), columns, rows.where, hint)
+        found = list(reader.keys)
+        hint = _hint(reader.export, columns, found) or _hint_of_test(found, columns, is_test)
+        require_columns(found, columns, rows.where, hint)
     names = None if rows.schema is None else stored_class_names(rows.schema, columns.label)
     return SourceRows(
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
@@ -154,8 +167,32 @@ def _checked(rows: FileRows, table: pa.Table) -> pa.Table:
     return table
 
 
-def _hint(export: Export | None) -> str:
-    return "" if export is None or not export.options else f"This looks like {export.name}. Set {export.options}."
+def _hint(export: Export | None, columns: Columns, available: Sequence[str]) -> str:
+    """What to set for an export; also the default names, if the user has given others that do not exist."""
+    if export is None:
+        return ""
+    given = {"text": columns.text, "label": columns.label}
+    words = [
+        f"data.{role}_column={role}"
+        for role, name in given.items()
+        if name not in available and role in available and f"data.{role}_column=" not in export.options
+    ]
+    options = " ".join([*words, *([export.options] if export.options else [])])
+    return f"This looks like {export.name}. Set {options}." if options else ""
+
+
+def _refuse_other_tables(rows: FileRows, columns: Columns) -> None:
+    """Raises UserError for a table with one column per class in place of the labels, and for chats."""
+    sample = _checked(rows, next(rows.read(SAMPLED, None)).table).to_pylist()
+    about = (sample, rows.files, rows.where, columns.text, columns.label)
+    refuse_chats(*about)
+    refuse_class_columns(*about)
+
+
+def _are_fractions(values: Sequence[object]) -> bool:
+    """Whether these are numbers, and not only whole ones."""
+    numbers = [one for value in values if (one := number_of(value)) is not None]
+    return 0 < len(numbers) == len(values) and not all(number.is_integer() for number in numbers)
 
 
 def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> str:
@@ -171,6 +208,11 @@ def _hint_of_test(available: Sequence[str], columns: Columns, is_test: bool) -> 
 
 def _require_labels(rows: FileRows, columns: Columns) -> None:
     if rows.columns == (PLAIN_TEXT,) and rows.unit == "line":
+        for path in rows.files if len(rows.files) == 1 else ():
+            if pairs := pairs_of(path):
+                raise UserError(f"{rows.where}: {how_to_paste(pairs)}")
+            if told := conversion(path, columns.text, columns.label):
+                raise UserError(f"{rows.where}: has no column of labels. {told}")
         raise UserError(
             f"{rows.where}: has one text per line and no labels. Expected a column {columns.label!r}, for instance in "
             "a .csv file, fastText's lines (__label__X, then the text), or one folder of .txt files per class."
@@ -224,10 +266,17 @@ class _Reader:
         if self.export is None and not self.count:
             sample = records[: SAMPLED.rows]
             self.export = recognize(list(dict.fromkeys(key for record in sample for key in record)), sample)
+            if self.export is None:
+                about = (sample, self.rows.files, self.rows.where, self.columns.text, self.columns.label)
+                refuse_chats(*about)
+                refuse_class_columns(*about)
         if self.export is not None and self.columns.label != ANSWER:
             records = [self._used(at, record, self.export) for at, record in enumerate(records)]
         for name in self.watched.names(list(dict.fromkeys(key for record in records for key in record))):
             self.watched.add(name, [record[name] for record in records if name in record])
+        for record in records:
+            for name, value in self.watched.fields(record).items():
+                self.watched.add(name, [value])
         for record in records:
             self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []

@@ -164,7 +164,12 @@ def near_note(counts: Counter[str]) -> str | None:
 
 
 def _are_near(one: str, other: str) -> bool:
-    """Whether two names differ only in punctuation, or in one letter of a word that is long enough for a typo."""
+    """Whether two names differ only in punctuation, or in one letter of a word that is long enough for a typo.
+
+    In numbers a sign, a point or a slash tells apart what they mean: 1 and -1, 15 and 1.5, 34 and 3-4.
+    """
+    if not (any(map(str.isalpha, one)) and any(map(str.isalpha, other))):
+        return False
     words, others = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (one, other))
     if "".join(words) == "".join(others):
         return bool(words)

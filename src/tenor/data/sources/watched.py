@@ -1,9 +1,11 @@
 """Columns that nobody named, but that say which rows must not be trained on: splits, and rejected answers."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from shlex import quote
 
+from tenor.data.files.nested import names_of, with_fields
 from tenor.data.files.stream import FileRows
 from tenor.data.sources.exports import Export
 from tenor.errors import UserError
@@ -22,6 +24,11 @@ SPLIT_VALUES = {
 MOST_VALUES = 20
 
 
+def _last_word(name: str) -> str:
+    """The last part of a name such as `labels.aiplatform.googleapis.com/ml_use`, in lower case."""
+    return re.split(r"[./]", name.strip().lower())[-1]
+
+
 class Watched:
     """Counts the values of the columns that say which rows belong to a split."""
 
@@ -34,8 +41,13 @@ class Watched:
         return [
             name
             for name in columns
-            if name.strip().lower() in SPLIT_COLUMNS and name not in self.required and columns.count(name) == 1
+            if _last_word(name) in SPLIT_COLUMNS and name not in self.required and columns.count(name) == 1
         ]
+
+    def fields(self, record: dict[str, object]) -> dict[str, object]:
+        """The fields of objects within a record of JSON that are to be counted, by the names that can be given."""
+        nested = [name for name in names_of(record) if name not in record and _last_word(name) in SPLIT_COLUMNS]
+        return {name: with_fields(record, [name]).get(name) for name in self.names(nested)}
 
     def add(self, name: str, values: Sequence[object]) -> None:
         counts = self.counts.setdefault(name, Counter())
