@@ -34,7 +34,6 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
-from tenor.checks.diagnosis.model_card import SUFFIX, has_validations, read_card, read_card_of_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
@@ -48,6 +47,7 @@ from tenor.checks.diagnosis.result_files import (
     read_results_folder,
     read_table,
 )
+from tenor.checks.diagnosis.results_card import SUFFIX, has_validations, read_card, read_card_of_folder
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
 from tenor.checks.diagnosis.run_folders import read_runs, run_folders_in
 from tenor.checks.diagnosis.sacred_run import is_sacred_folder, read_sacred_folder
