@@ -28,6 +28,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_faults_of_distributed_loops_are_reported_and_a_healthy_one_passes(codes: dict[str, dict[str, str]]) -> None:
     assert codes == {
         "healthy": {},
@@ -42,6 +43,7 @@ def test_faults_of_distributed_loops_are_reported_and_a_healthy_one_passes(codes
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("bypassed", [False, True])
 def test_the_example_with_torchrun_runs_and_reports_a_bypassed_wrapper(bypassed: bool, tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")

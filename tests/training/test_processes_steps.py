@@ -13,7 +13,11 @@ from tenor.training.checkpoint import list_checkpoints, verify_checkpoint
 from tenor.training.gradients import StepBatch
 from tenor.training.spread import MOST_REPLICAS, seed_of
 
-slow = pytest.mark.slow
+
+def slow(test: Any) -> Any:
+    """Alone: the groups of processes are shared by all tests of this module, and every process would start its own."""
+    return pytest.mark.slow(pytest.mark.alone(test))
+
 
 TOLERANCE = 1e-5
 NOISE = 1e-4
