@@ -47,7 +47,7 @@ from tenor.checks.diagnosis.result_files import (
     read_results_folder,
     read_table,
 )
-from tenor.checks.diagnosis.results_card import SUFFIX, has_validations, read_card, read_card_of_folder
+from tenor.checks.diagnosis.results_card import MARKDOWN, has_validations, read_card, read_card_of_folder
 from tenor.checks.diagnosis.results_json import TRAINING_RESULTS, read_summary, runs_of
 from tenor.checks.diagnosis.run_folders import read_runs, run_folders_in
 from tenor.checks.diagnosis.sacred_run import is_sacred_folder, read_sacred_folder
@@ -118,7 +118,7 @@ def _read(path: Path) -> list[Artifacts]:
         return _read_json(path)
     if suffix in TEXT:
         return read_printed_results(path)
-    if suffix == SUFFIX:
+    if suffix == MARKDOWN:
         return read_card(path)
     refuse_model_file(path)
     refuse_database(path)

@@ -30,7 +30,7 @@ def history_files(folder: Path) -> list[Path]:
 
 
 def read_history_folder(folder: Path) -> list[Artifacts]:
-    """The histories of a folder, and the results beside them: those of the run, if it is the only one."""
+    """The histories of a folder, and the results next to them: those of the run, if it is the only one."""
     histories = history_files(folder)
     runs = _without_copies(
         replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)

@@ -10,7 +10,7 @@ from tenor.checks.diagnosis.printed_results import text_of
 from tenor.checks.diagnosis.result_files import read_printed_results
 from tenor.errors import UserError
 
-CARD, SUFFIX = "README.md", ".md"
+CARD, MARKDOWN = "README.md", ".md"
 SETTING = re.compile(r"^[-*] (?P<name>\w{2,60}): (?P<value>[^\n]{1,300})$", re.MULTILINE)
 
 

@@ -302,17 +302,19 @@ def padding_changes_logits(probe: ProbeEvidence) -> Finding | None:
     change = known(probe.logit_change_from_padding, "the effect of padding", probe.failures.get("padding"))
     if not beyond_rounding(change, probe):
         return None
+    if probe.has_recurrent_layer:
+        cause = "a recurrent layer reads the padding, or pooling includes it"
+        fix = "pack the input of the recurrent layer (torch.nn.utils.rnn.pack_padded_sequence)"
+    else:
+        cause = "padding is included in attention or pooling: the mask is missing, wrong, or ignored"
+        fix = "pass attention_mask to the model, and pool over unmasked tokens only"
     return Finding(
         observed=f"a logit changes by {change:.2g}, with a spread over texts of {probe.logit_spread:.2g}",
         expected=f"no change beyond {max(RELATIVE_CHANGE * (probe.logit_spread or 0), ROUNDINGS * probe.rounding):.1g}",
         n=probe.n_examples,
         severity="warning" if probe.has_recurrent_layer else "error",
-        cause="a recurrent layer reads the padding, or pooling includes it"
-        if probe.has_recurrent_layer
-        else "padding is included in attention or pooling: the mask is missing, wrong, or ignored",
-        fix="pack the input of the recurrent layer (torch.nn.utils.rnn.pack_padded_sequence)"
-        if probe.has_recurrent_layer
-        else "pass attention_mask to the model, and pool over unmasked tokens only",
+        cause=cause,
+        fix=fix,
     )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import BinaryIO, cast
 
-from tenor.data.files.folders import ALL_TEST_ROWS, TABLES, format_suffix, natural, split_of
+from tenor.data.files.commands import ALL_TEST_ROWS
+from tenor.data.files.folders import TABLES, format_suffix, natural, split_of
 from tenor.data.files.formats import FORMATS
 from tenor.data.files.opening import DECOMPRESSION_ERRORS, IGNORED, data_members
 from tenor.data.files.paired_files import how_to_join_archive, label_suffix

@@ -7,6 +7,9 @@ from shlex import quote
 
 from tenor.data.files.opening import UNPACK, compression_of, inner_name
 
+ALL_TEST_ROWS = "data.test_size=null"
+"""A configuration's own limit is for its own data, and may be more than the test rows here."""
+
 
 def content_of(path: Path, reader: str = "cat") -> str:
     """A command that prints the content of a file, without its compression; `reader` reads it, such as `tail -n +2`."""

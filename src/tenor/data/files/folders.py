@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 from shlex import quote
 
-from tenor.data.files.commands import content_of
+from tenor.data.files.commands import ALL_TEST_ROWS, content_of
 from tenor.data.files.formats import ACCEPTED, FORMATS
 from tenor.data.files.opening import COMPRESSIONS, IGNORED, is_empty, open_text, other_encoding, set_path
 from tenor.data.files.paired_files import how_to_join_folder, how_to_paste, label_suffix, parallel_files
@@ -21,8 +21,6 @@ OTHER_SPLITS = ("valid", "validation", "val", "dev", "eval")
 MOST_TEXT_CHARACTERS = 10_000_000
 """Characters of a text in a file of its own; War and Peace has 3.2 million."""
 SHOWN = 5
-ALL_TEST_ROWS = "data.test_size=null"
-"""A configuration's own limit is for its own data, and may be more than the test rows here."""
 
 
 def natural(name: str) -> list[tuple[int, str]]:

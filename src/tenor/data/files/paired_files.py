@@ -9,11 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from shlex import quote
 
-from tenor.data.files.commands import literal
+from tenor.data.files.commands import ALL_TEST_ROWS, literal
 from tenor.data.files.opening import compression_of, open_bytes, set_path
 
-ALL_TEST_ROWS = "data.test_size=null"
-"""A configuration's own limit is for its own data, and may be more than the test rows here."""
 TEXT_WORDS = ("text", "texts", "sentence", "sentences", "review", "reviews", "tweet", "tweets", "data", "input", "x")
 LABEL_WORDS = ("label", "labels", "target", "targets", "class", "classes", "sentiment", "y")
 WORD = re.compile(r"[^\W_]+")

@@ -15,6 +15,8 @@ from tenor.errors import UserError
 
 FILE_NAME = re.compile(r"[^\n]{1,250}\.(txt|text|md|html?|xml|json|rtf|docx?|pdf|eml|csv|tsv)(\.gz)?", re.IGNORECASE)
 FEWEST_ROWS = 3
+FEWEST_MARKS = 3
+"""Columns of 0 and 1 that look like several labels per row."""
 SHOWN = 6
 DELIMITERS = (",", ";", "\t", "|")
 MOST_CHARACTERS = 2**20
@@ -113,9 +115,6 @@ def refuse_class_columns(
         f"{SETTINGS['label'].format(quote(marks[0]))} learns whether a row has this label. Or keep the rows that have "
         f"exactly one of these labels{_most_probable(records, files, marks, text, label, only_one=True)}"
     )
-
-
-FEWEST_MARKS = 3
 
 
 def number_of(value: object) -> float | None:
