@@ -1,11 +1,10 @@
 """What `tenor watch` costs a program: time per step, memory, and the start of Python.
 
 The program fine-tunes the embedded encoder in a hand-written loop. Differences of whole runs are smaller than their
-noise, so the time inside Tenor is measured after the first step, twice: by samples of the stack, one every millisecond
-of the clock, each counted with the time since the last one; and by Python's profiler, which slows Tenor's calls and
-hardly the rest, so that its share is an upper bound. The first half of the steps has what happens once, such as imports
-for the first judgement; the second half has what every step costs. Memory is the largest resident size of a run with
-the hooks and of one without.
+noise, so the calls into Tenor are profiled after the first step; the profiler slows these calls, and hardly the rest:
+the share is an upper bound. The first half of the steps has what happens once, such as imports for the first judgement;
+the second half has what every step costs. Memory is the largest resident size of a run with the hooks and of one
+without.
 """
 
 import argparse
@@ -17,12 +16,12 @@ import time
 from pathlib import Path
 
 PROGRAM = """
-import cProfile, pstats, resource, signal, sys, time
+import cProfile, pstats, resource, sys, time
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tenor.data.sources.embedded import embedded_encoder_folder, embedded_reviews
 
-steps, length, way = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+steps, length = int(sys.argv[1]), int(sys.argv[2])
 torch.manual_seed(0)
 folder = embedded_encoder_folder()
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -35,73 +34,42 @@ shape = dict(truncation=True, max_length=length, padding=True, return_tensors="p
 def collate(batch):
     return tokenizer([reviews.texts[i] for i in batch], **shape), torch.tensor([int(reviews.labels[i]) for i in batch])
 
-def is_wrapper(file, name):  # What it calls is the program's own work.
-    return "/tenor/watch/" in file and name in ("call", "observed")
+def is_wrapper(function):  # What it calls is the program's own work.
+    return "/tenor/watch/" in function[0] and function[2] in ("call", "observed")
 
-def is_ours(file, name):
-    return any(part in file for part in ("/tenor/watch/", "/tenor/checks/")) and not is_wrapper(file, name)
+def is_ours(function):
+    return any(part in function[0] for part in ("/tenor/watch/", "/tenor/checks/")) and not is_wrapper(function)
 
-class Profiled:
-    def __enter__(self):
-        self.profile = cProfile.Profile()
-        self.profile.enable()
-    def __exit__(self, *_):
-        self.profile.disable()
-    def inside(self):
-        stats = pstats.Stats(self.profile).stats
-        entered = sum(
-            timing[3]
-            for (file, _, name), (_, _, _, _, callers) in stats.items() if is_ours(file, name)
-            for (by_file, _, by_name), timing in callers.items() if not is_ours(by_file, by_name)
-        )
-        return entered + sum(own for (file, _, name), (_, _, own, _, _) in stats.items() if is_wrapper(file, name))
+def inside(profile):
+    stats = pstats.Stats(profile).stats
+    entered = sum(
+        timing[3]
+        for function, (_, _, _, _, callers) in stats.items() if is_ours(function)
+        for caller, timing in callers.items() if not is_ours(caller)
+    )
+    return entered + sum(own for function, (_, _, own, _, _) in stats.items() if is_wrapper(function))
 
-class Sampled:
-    def __enter__(self):
-        self.seconds, self.last = 0.0, time.perf_counter()
-        signal.signal(signal.SIGALRM, self.sample)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    def __exit__(self, *_):
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    def sample(self, _, frame):
-        now = time.perf_counter()
-        if self.in_tenor(frame):
-            self.seconds += now - self.last
-        self.last = now
-    def in_tenor(self, frame):
-        innermost = frame
-        while frame is not None:
-            at = frame.f_code.co_filename, frame.f_code.co_name
-            if is_wrapper(*at):
-                return frame is innermost
-            if is_ours(*at):
-                return True
-            frame = frame.f_back
-        return False
-    def inside(self):
-        return self.seconds
+profile, halves = None, []
+
+def end_of_half():
+    profile.disable()
+    halves.append((time.perf_counter() - started, inside(profile)))
 
 model.train()
-batches = enumerate(torch.utils.data.DataLoader(rows, batch_size=16, collate_fn=collate))
-
-def train(until):
-    for step, (inputs, labels) in batches:
-        loss = torch.nn.functional.cross_entropy(model(**inputs).logits, labels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step == until:
-            return
-
-train(0)
-numbers = []
-for last in (steps // 2, steps):
-    measured, started = {"profiled": Profiled, "sampled": Sampled}[way](), time.perf_counter()
-    with measured:
-        train(last)
-    numbers += [time.perf_counter() - started, measured.inside()]
-print("costs", *numbers, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+for step, (inputs, labels) in enumerate(torch.utils.data.DataLoader(rows, batch_size=16, collate_fn=collate)):
+    if step in (1, 1 + steps // 2):
+        if profile is not None:
+            end_of_half()
+        profile, started = cProfile.Profile(), time.perf_counter()
+        profile.enable()
+    loss = torch.nn.functional.cross_entropy(model(**inputs).logits, labels)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+end_of_half()
+numbers = [number for half in halves for number in half] + [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+print("costs", *numbers, file=sys.stderr)
 """
 
 
@@ -114,13 +82,13 @@ def main() -> None:
         program = Path(folder) / "train.py"
         program.write_text(PROGRAM)
         words = [sys.executable, str(program), str(options.steps), str(options.length)]
+        first, first_inside, later, later_inside, with_hooks = run(
+            ["tenor", "watch", "--output", str(Path(folder) / "w"), "--", *words]
+        )
+        *_, without = run(words)
         print(f"{processor()}; {options.steps} steps of 16 reviews at up to {options.length} tokens, in two halves")
-        for way in ("sampled", "profiled"):
-            watch = ["tenor", "watch", "--output", str(Path(folder) / way), "--"]
-            first, first_inside, later, later_inside, with_hooks = run([*watch, *words, way])
-            for name, seconds, inside in (("first", first, first_inside), ("second", later, later_inside)):
-                print(f"{way}, {name} half: {inside:.3f} s in the hooks of {seconds:.1f} s: {inside / seconds:.2%}")
-        *_, without = run([*words, "profiled"])
+        for name, seconds, inside in (("first", first, first_inside), ("second", later, later_inside)):
+            print(f"{name} half: {inside:.3f} s in the hooks, at most, of {seconds:.1f} s: {inside / seconds:.2%}")
         print(f"largest memory: {with_hooks / 1024:.0f} MiB with the hooks, {without / 1024:.0f} MiB without")
         plain, watched = (median_start(environment) for environment in ({}, hooks(Path(folder))))
         print(f"python -c 'import torch': {plain:.2f} s, with the hooks {watched:.2f} s (medians of 7)")
