@@ -104,6 +104,7 @@ def loaded(page: Page) -> Page:
 
 def predict(page: Page, text: str) -> None:
     """Type a text and wait until its prediction and its explanation are shown."""
+    page.evaluate("document.getElementById('one').replaceChildren()")  # What is shown already is not waited for.
     page.fill("#texts", text)
     page.click("#go")
     page.wait_for_selector("#one .why .text")
