@@ -54,6 +54,34 @@ def test_rows_sorted_by_label_are_reported(labels: np.ndarray, severity: str | N
     assert (found and (found.severity or "error")) == severity
 
 
+@pytest.mark.parametrize(("size", "block", "severity"), [(8, 13, "warning"), (24, 3, "note")])
+def test_lengths_that_tell_the_class_are_the_cause_where_batches_are_grouped_by_length(
+    size: int, block: int, severity: str
+) -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(10, 60, 480)
+    labels = lengths // block % 2  # Blocks of lengths have a class each.
+    found = rules.unshuffled(_grouped(lengths, labels, size))
+    assert found is not None
+    assert (found.severity, "similar length" in found.cause) == (severity, True)
+    # The same lengths with unrelated labels, and sorted rows whose lengths are in no order, are told as before.
+    assert rules.unshuffled(_grouped(lengths, random.permutation(labels), size)) is None
+    in_order = np.argsort(labels, kind="stable")
+    masks = tuple(np.arange(60) < lengths[in_order][at : at + size, None] for at in range(0, 8 * size, size))
+    by_label = batches(labels[in_order], size, shown=8, attention_mask=masks)
+    found = rules.unshuffled(by_label)
+    assert found is not None
+    assert "sorted by label" in found.cause
+
+
+def _grouped(lengths: np.ndarray, labels: np.ndarray, size: int) -> BatchEvidence:
+    """Batches of similar length, in random order."""
+    order = np.argsort(lengths, kind="stable").reshape(-1, size)
+    order = np.random.default_rng(1).permutation(order)
+    masks = tuple(np.arange(60) < lengths[rows][:, None] for rows in order[:8])
+    return batches(labels[order].ravel(), size, shown=8, attention_mask=masks)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.05])
 def test_random_orders_pass_whatever_the_seed(share: float) -> None:
     for seed in range(200):

@@ -65,6 +65,7 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
         ),
         (rules.assistant_texts, ["As an AI language model, I cannot watch films."] * 2, "warning"),
         (rules.assistant_texts, ["I’m sorry, but I can't assist with that request."], "note"),
+        (rules.assistant_texts, ["I'm sorry, but I can't help with writing fake reviews."], "note"),
         (rules.assistant_texts, ["I cannot generate a negative review of this product."], "note"),
         (rules.assistant_texts, ["Sure! Here's a positive review of the film:"], "note"),
         (rules.assistant_texts, ["I apologize, but I don't feel comfortable writing fake reviews."], "note"),

@@ -241,6 +241,28 @@ def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
         diagnose(write(tmp_path / "rows.json", {"y_true": [0, 1, 1], "y_pred": [0, 1]}))
 
 
+@pytest.mark.parametrize("as_words", [False, True])
+@pytest.mark.parametrize("key", ["labels", "target_names", "classes"])
+def test_a_shorter_list_of_names_names_the_classes(key: str, as_words: bool, tmp_path: Path) -> None:
+    turned = (PREDICTED + 1) % 3  # Every class under another name.
+    lists = {"y_true": LABELS, "y_pred": turned}
+    value = {name: [NAMES[k] if as_words else int(k) for k in rows] for name, rows in lists.items()}
+    found = diagnose(write(tmp_path / "rows.json", {key: NAMES, **value}))
+    assert "EVL007" in codes(found)
+    assert "neutral read as very negative" in next(one for one in found.findings if one.code == "EVL007").observed
+
+
+def test_an_evaluation_of_one_class_is_reported(tmp_path: Path) -> None:
+    for value in ("[[0 0]\n [13 187]]", "[[150 50]\n [0 0]]"):
+        assert codes(diagnose(write(tmp_path / "matrix.txt", value))) == {"EVL038": "warning"}
+    rows = {"y_true": [1] * 30, "y_pred": [1] * 20 + [0] * 10}
+    assert "EVL038" in codes(diagnose(write(tmp_path / "rows.json", rows)))
+    healthy = "[[1 0]\n [13 187]]"  # One row of another class is one.
+    assert "EVL038" not in codes(diagnose(write(tmp_path / "matrix.txt", healthy)))
+    few = {"y_true": [1] * 19, "y_pred": [1] * 18 + [0]}
+    assert "EVL038" not in codes(diagnose(write(tmp_path / "rows.json", few)))
+
+
 def test_scores_next_to_a_list_of_true_classes_give_the_predictions(tmp_path: Path) -> None:
     scores = np.full((300, 3), 0.1)
     scores[np.arange(300), PREDICTED] = 0.8

@@ -179,6 +179,8 @@ def test_blank_texts_are_left_out_with_the_faulty_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('text,label\na fine film,1\n,1\n"  ",0\ndull,0\n')
     assert len(read(path)) == 4  # DAT016 judges them.
+    places = "row 2 (not counting the header); row 3 (not counting the header)"
+    assert any(f"column 'text': 2 rows without a text ({places})." in note for note in read(path).notes)
     assert list(read(path, "data.faulty_rows=leave_out").texts) == ["a fine film", "dull"]
 
 

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import datasets
 import pytest
 
 from tenor.config import load_config
@@ -125,6 +126,9 @@ def test_what_cannot_be_known_yet_is_left_to_the_next_message(tmp_path: Path) ->
 
 WRITING: dict[str, bytes] = {
     "sep.csv": b"sep=,\ntext,label\n" + b"fine,a\ndull,b\n" * 3,
+    "sep, in another encoding.csv": ("sep=;\nNr;Kundenmeinung;Urteil\n" + "1;schön;gut\n2;öde;schlecht\n" * 3).encode(
+        "cp1252"
+    ),
     "title.csv": b"My reviews,\n,\ntext,label\n" + b"fine,a\ndull,b\n" * 3,
     "lines.txt": b"a fine film.\ta\nit is dull\tb\n" * 3,
     "header.txt": b"text,label\n" + b"fine,a\ndull,b\n" * 3,
@@ -137,8 +141,52 @@ WRITING: dict[str, bytes] = {
 @pytest.mark.parametrize("name", WRITING)
 def test_a_command_that_writes_a_file_comes_with_the_path_to_give_then(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(WRITING[name])
-    (option,) = pasted(refusal(tmp_path / name).replace("python -c", f"{shlex.quote(__import__('sys').executable)} -c"))
-    assert len(read(option)) >= 3
+    told = refusal(tmp_path / name).replace("python -c", f"{shlex.quote(__import__('sys').executable)} -c")
+    assert len(read(*pasted(told))) >= 3
+
+
+@pytest.mark.parametrize("with_readme", [False, True])
+@pytest.mark.parametrize("name", ["keys.json", "sep.csv", "sep, in another encoding.csv", "title.csv"])
+def test_the_command_reads_the_file_of_data_in_an_archive(name: str, with_readme: bool, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(f"data [1]/{name}", WRITING[name])
+        if with_readme:
+            archive.writestr("README.md", "How these were gathered.")
+    told = refusal(tmp_path / "a.zip").replace("python -c", f"{shlex.quote(__import__('sys').executable)} -c")
+    assert len(read(*pasted(told))) >= 3
+
+
+def test_columns_that_cannot_be_known_are_named_in_the_same_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("sep=;\nNr;Aussage;Art\n1;schön;gut\n2;öde;schlecht\n".encode("cp1252"))
+    told = refusal(path)
+    assert "Its columns are 'Nr', 'Aussage', 'Art'." in told
+    assert "data.text_column=NAME data.label_column=NAME" in told
+
+
+@pytest.mark.parametrize("kind", ["folders", "files", "save_to_disk", "archive", "column"])
+def test_a_published_validation_split_that_stays_unused_is_named(kind: str, tmp_path: Path) -> None:
+    names, rows = ("train", "validation", "test"), "text,label\nfine,pos\ndull,neg\n"
+    path = tmp_path / "d"
+    match kind:
+        case "folders":
+            for name in names:
+                for label in ("pos", "neg"):
+                    (path / name / label).mkdir(parents=True)
+                    (path / name / label / "1.txt").write_text("fine")
+        case "files":
+            path.mkdir()
+            for name in names:
+                (path / f"{name}.csv").write_text(rows)
+        case "save_to_disk":
+            split = datasets.Dataset.from_dict({"text": ["fine", "dull"], "label": [1, 0]})
+            datasets.DatasetDict(dict.fromkeys(names, split)).save_to_disk(str(path))
+        case "archive":
+            path = pack(tmp_path / "d.zip", {f"d/{name}.csv": rows for name in names})
+        case "column":
+            path = tmp_path / "d.csv"
+            path.write_text("text,label,split\n" + "".join(f"fine {name},pos,{name}\n" for name in names * 20))
+    assert "'validation' stays unused" in refusal(path) or "'validation.csv' stays unused" in refusal(path)
 
 
 FOLDERS: dict[str, dict[str, str]] = {

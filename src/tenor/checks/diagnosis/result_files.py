@@ -10,6 +10,8 @@ from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_columns
 from tenor.checks.diagnosis.history import history_evidence
 from tenor.checks.diagnosis.history_files import history_of_records
 from tenor.checks.diagnosis.predictions_file import (
+    LABEL,
+    PREDICTED,
     has_predictions,
     predictions_artifacts,
     read_predictions_file,
@@ -17,6 +19,7 @@ from tenor.checks.diagnosis.predictions_file import (
 from tenor.checks.diagnosis.printed_logs import log_records
 from tenor.checks.diagnosis.printed_results import matrix_or_report_of_cells, printed_results, text_of
 from tenor.checks.diagnosis.results_json import (
+    NAME_OF_CLASSES_KEYS,
     claims_of,
     guessed_split,
     is_evaluation,
@@ -30,6 +33,8 @@ from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
 TEXT = (".txt", ".log", ".out")
+ROWS = frozenset({*LABEL, *PREDICTED})
+"""Names of lists with a class per row."""
 MAX_FILES = 50
 NO_RESULT = "contains no result under a usual name"
 MATRIX_NOTE = "rows of the confusion matrix read as true classes, columns as predicted ones, as scikit-learn writes it"
@@ -89,12 +94,31 @@ def read_json_results(value: Any, path: Path) -> list[Artifacts] | None:
     if is_matrix(value):
         return _read_value({"confusion_matrix": value}, path, "a confusion matrix (JSON)")
     if isinstance(value, Mapping) and has_predictions(value):
-        artifacts = predictions_artifacts(sheet_of_columns(path, value))
+        artifacts = predictions_artifacts(sheet_of_columns(path, with_names_of_classes(value)))
         metrics = claims_of({key: one for key, one in value.items() if not isinstance(one, list)}, str(path))
         return artifacts if metrics is None else [_compared(artifacts[0], metrics)]
     if is_evaluation(value):
         return read_evaluation(value, path)
     return None
+
+
+def with_names_of_classes(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Lists of true and predicted classes with the names that another list gives the class numbers 0, 1, …, such as
+    `{"labels": ["bad", "good"], "y_true": [0, 1, 1], "y_pred": [0, 1, 0]}`; other values are returned as they are."""
+    rows = {key: one for key, one in value.items() if str(key).strip().lower() in ROWS and isinstance(one, list)}
+    for key in NAME_OF_CLASSES_KEYS:
+        names = value.get(key)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            continue
+        others = {name: cells for name, cells in rows.items() if name != key}
+        numbers = [cell for cells in others.values() for cell in cells]
+        if not numbers or len(set(names)) < len(names) or any(len(cells) == len(names) for cells in others.values()):
+            continue
+        kept = {name: one for name, one in value.items() if name != key}
+        if all(type(number) is int and 0 <= number < len(names) for number in numbers):
+            kept |= {name: [names[number] for number in cells] for name, cells in others.items()}
+        return kept
+    return value
 
 
 def _read_value(value: Mapping[str, Any], path: Path, kind: str) -> list[Artifacts]:

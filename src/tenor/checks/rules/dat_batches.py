@@ -10,6 +10,9 @@ from tenor.checks.rules.shared import ALPHA, chance_of_none, class_counts, class
 from tenor.runs.findings import Finding
 
 MIN_ROWS = 20  # Two sorted blocks of ten rows each have p = 2e-5 in random order; fewer rows are not significant.
+FEWEST_BATCHES = 4
+SIMILAR_LENGTH = 0.25  # Of the variance of all lengths; of rows in random order it is about 1.
+MOSTLY_SORTED = 0.9
 FEW_RUNS = 0.5  # Of the runs expected in random order; shuffled IMDb rows sorted by length have 1.0.
 
 
@@ -79,7 +82,8 @@ def unshuffled(batches: BatchEvidence) -> Finding | None:
     a single class.
 
     Threshold: fewer than half of the expected runs, with p below 1e-4 (runs test), on 20 rows or more. An error where
-    most batches have a single class, otherwise a warning.
+    most batches have a single class, otherwise a warning. Where the recorded batches have texts of similar length, and
+    come in no order of length, a warning and a note: then the length of a text tells its class.
 
     Why: a model that sees one class for a thousand steps and then the other forgets the first. The loss looks excellent
     until the class changes.
@@ -103,15 +107,32 @@ def unshuffled(batches: BatchEvidence) -> Finding | None:
     size = len(batches.labels[0]) if batches.labels else 1
     whole = labels[: len(labels) // size * size].reshape(-1, size) if size else labels[:, None]
     single = float(np.mean((whole == whole[:, :1]).all(axis=1))) if len(whole) and size > 1 else 0.0
+    by_length = are_grouped_by_length(batches)
     return Finding(
         observed=f"{runs.observed:,} runs of equal labels in {len(labels):,} rows; {single:.0%} of the batches of "
         f"{size} have a single class",
         expected=f"about {runs.expected:,.0f} runs in random order (p = {runs.p:.1e})",
         n=len(labels),
-        cause="the loader keeps the order of a source that is sorted by label",
-        fix="shuffle every epoch: DataLoader(shuffle=True), without a SequentialSampler for training",
-        severity="error" if single > 0.5 else "warning",
+        cause="the loader puts texts of similar length into a batch, and here the length of a text tells its class"
+        if by_length
+        else "the loader keeps the order of a source that is sorted by label",
+        fix="find out why the length tells the class; larger batches contain more classes"
+        if by_length
+        else "shuffle every epoch: DataLoader(shuffle=True), without a SequentialSampler for training",
+        severity=("warning" if single > 0.5 else "note") if by_length else "error" if single > 0.5 else "warning",
     )
+
+
+def are_grouped_by_length(batches: BatchEvidence) -> bool:
+    """Whether each recorded batch has texts of similar length, and the batches come in no order of length."""
+    if batches.attention_mask is None or len(batches.attention_mask) < FEWEST_BATCHES:
+        return False
+    lengths = [mask.sum(axis=1) for mask in batches.attention_mask]
+    spread = float(np.var(np.concatenate(lengths)))
+    within = float(np.mean([np.var(one) for one in lengths]))
+    order = np.argsort(np.argsort([one.mean() for one in lengths]))
+    is_sorted = abs(float(np.corrcoef(order, np.arange(len(order)))[0, 1])) > MOSTLY_SORTED
+    return spread > 0 and within < SIMILAR_LENGTH * spread and not is_sorted
 
 
 @rule("DAT024", "error")

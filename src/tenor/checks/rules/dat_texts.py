@@ -47,8 +47,8 @@ REFUSAL = re.compile(
     rf"\bas an? (?:large |ai )?{_MODEL}|^\W*as an ai\b"
     r"|^\W*(?:(?:i['’]?m sorry|i am sorry|i apologize|sorry|unfortunately)\W+(?:but )?)?i(?:"
     r"(?: can(?:['’]?t|not)|(?: am|['’]?m) (?:unable|not able) to|(?: will|['’]?ll) not)"
-    r" (?:assist\b|comply\b|engage in\b|help (?:you )?with (?:that|this)|fulfill? (?:that|this|your|the) request"
-    rf"|(?:generate|create|produce|provide) (?:\w+ ){{0,4}}{_TEXT})"
+    r" (?:assist\b|comply\b|engage in\b|help (?:you )?with\b|fulfill? (?:that|this|your|the) request"
+    rf"|(?:generate|create|produce|provide|write) (?:\w+ ){{0,4}}{_TEXT})"
     r"|(?: do not|['’]?m not| am not| don['’]?t) (?:feel )?comfortable (?:writ|creat|generat|produc|provid|assist)"
     r")|^\W*(?:sure|certainly|of course|absolutely)\W+here(?:['’]s| is| are)\b[^.\n]{0,60}"
     rf"\b{_TEXT}",

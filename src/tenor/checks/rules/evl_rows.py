@@ -9,11 +9,51 @@ from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, Report
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
-from tenor.checks.rules.evl_measures import accuracy, joined, per_split
+from tenor.checks.rules.evl_measures import accuracy, class_name, confusion, joined, per_split
 from tenor.checks.rules.shared import text_keys
 from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
 SHOWN = 4
+FEWEST_ROWS = 20
+
+
+@rule("EVL038", "warning")
+def one_true_class(evaluation: EvaluationEvidence) -> Finding | None:
+    """All evaluated rows have the same true class
+
+    Measures: the true classes of the evaluated rows, or the rows of the confusion matrix.
+
+    Threshold: 20 rows or more, all of one class, of a model with more classes; an exact invariant.
+
+    Why: the accuracy is then the recall of this class alone. A model that always predicts it has 100%, and what happens
+    to the rows of the other classes is not measured.
+
+    Look-alikes: a set of one class that was chosen on purpose, such as complaints only.
+
+    Fix: evaluate rows of every class; sorted rows of which only the first ones are read are all of one class.
+
+    Reference: Powers 2011, Evaluation: from precision, recall and F-measure to ROC, informedness, markedness.
+    """
+    counts = per_split(evaluation, lambda claims: confusion(claims, evaluation.n_classes).sum(axis=1))
+    alone = [
+        (name, claims, rows)
+        for name, claims, rows in counts
+        if len(rows) > 1 and rows.sum() >= FEWEST_ROWS and rows.max() == rows.sum()
+    ]
+    if not alone:
+        return None
+    return Finding(
+        observed=joined(
+            [
+                (name, f"all {int(rows.sum()):,} rows are of class {class_name(claims, int(rows.argmax()))}")
+                for name, claims, rows in alone
+            ]
+        ),
+        expected=f"rows of all {max(len(rows) for *_, rows in alone):,} classes",
+        n=sum(int(rows.sum()) for *_, rows in alone),
+        cause="the evaluated rows are the first ones of a source that is sorted by class, or were filtered",
+        fix="evaluate rows of every class: shuffle before rows are chosen, or choose them by class",
+    )
 
 
 @rule("EVL019", "error")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import BinaryIO, cast
 
-from tenor.data.files.commands import ALL_TEST_ROWS
+from tenor.data.files.commands import ALL_TEST_ROWS, unused_split
 from tenor.data.files.folders import TABLES, format_suffix, natural, split_of
 from tenor.data.files.formats import FORMATS
 from tenor.data.files.opening import DECOMPRESSION_ERRORS, IGNORED, data_members
@@ -167,7 +167,9 @@ def settings(by_split: dict[str, Path]) -> str:
     path, test = quote(str(train)), by_split.get("test")
     if test is None or test == train:
         return f"data.path={path} (tenor predict: --input {path})"
-    return f"data.path={path} data.test_path={quote(str(test))} {ALL_TEST_ROWS} (tenor predict: --input {path})"
+    unused = unused_split(by_split).rstrip(".")
+    more = f".{unused}" if unused else ""
+    return f"data.path={path} data.test_path={quote(str(test))} {ALL_TEST_ROWS} (tenor predict: --input {path}){more}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tenor.data.files.commands import unused_split
 from tenor.data.files.opening import open_bytes, plain_file
 from tenor.data.files.stream import Block, FileRows, Limits
 from tenor.errors import UserError
@@ -158,7 +159,7 @@ def saved_dataset_rows(folder: Path) -> FileRows:
         first = "train" if "train" in names else (names or ["train"])[0]
         raise UserError(
             f"{folder}: has the splits {', '.join(names) or 'of no name'}. Give the folder of one: "
-            f"data.path={folder / first}{test} (tenor predict: --input {folder / first})"
+            f"data.path={folder / first}{test} (tenor predict: --input {folder / first}).{unused_split(names)}"
         )
     listed = _json(folder / STATE).get("_data_files")
     entries = listed if isinstance(listed, list) else []

@@ -1,22 +1,31 @@
 """Shell commands that messages print: they work from any folder, on compressed files, and on several files at once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from shlex import quote
 
-from tenor.data.files.opening import UNPACK, compression_of, inner_name
+from tenor.data.files.opening import UNPACK, compression_of, inner_name, unpacking
 
+VALIDATION_NAMES = ("validation", "valid", "val", "dev", "eval")
+"""Names of splits that check the training and do not judge it."""
 ALL_TEST_ROWS = "data.test_size=null"
 """A configuration's own limit is for its own data, and may be more than the test rows here."""
 
 
 def content_of(path: Path, reader: str = "cat") -> str:
     """A command that prints the content of a file, without its compression; `reader` reads it, such as `tail -n +2`."""
-    kind = compression_of(path)
-    if kind is None:
+    if compression_of(path) is None:
         return f"{reader} {quote(str(path))}"
-    return f"{UNPACK[kind]} {quote(str(path))}" + ("" if reader == "cat" else f" | {reader}")
+    return unpacking(path) + ("" if reader == "cat" else f" | {reader}")
+
+
+def unused_split(names: Iterable[str]) -> str:
+    """A sentence, after a space, on a published validation split, which no setting takes; empty if there is none."""
+    unused = [name for name in names if PurePath(name).stem.lower() in VALIDATION_NAMES]
+    if not unused:
+        return ""
+    return f" {unused[0]!r} stays unused: validation rows are taken from the training rows (data.validation.size)."
 
 
 def new_name(path: Path, mark: str = "", suffix: str | None = None) -> Path:

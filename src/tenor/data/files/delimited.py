@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
 from shlex import quote
+from typing import IO
 
 from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
@@ -21,6 +22,7 @@ from tenor.data.files.headers import (
     lost_first_row,
     row_with_names,
     tidied_names,
+    unknown_columns,
 )
 from tenor.data.files.odd_rows import several_header_rows, unquoted_delimiters
 from tenor.data.files.opening import (
@@ -75,6 +77,7 @@ class Delimited:
 def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] = ()) -> FileRows:
     """A CSV or TSV file as rows. Raises UserError as `examine` does, and if the first row was taken for the header;
     `required` are the columns that the caller needs, which may be missing; `others` are files that are read with it."""
+    _refuse_excel_line(path, required)
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
@@ -119,6 +122,10 @@ def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> Us
     encoding = error.encoding
     if encoding is None:
         return error
+    try:
+        _refuse_excel_line(path, required, error)
+    except UserError as of_line:
+        return of_line
     with io.TextIOWrapper(open_bytes(path), encoding, "replace", "") as lines:
         line = lines.readline(PART_BYTES)
     delimiter = max((delimiter_of(path), *OTHER_DELIMITERS), key=line.count)
@@ -139,9 +146,11 @@ def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> Us
         options, label = likely_settings(header, required)
         if label is not None and len(required) > 1:
             options += classes_setting(values(header.index(label)))
+        unknown, columns = unknown_columns(header, required)
     except (csv.Error, IndexError):  # What else is wrong will be reported when the file is UTF-8.
         return error
-    return UserError(f"{error.head} {encoding_fix(path, more=options)}") if options else error
+    more = options + unknown
+    return UserError(f"{error.head} {columns}{encoding_fix(path, more=more)}") if more else error
 
 
 def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
@@ -232,16 +241,41 @@ def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list
 FEWEST_ROWS = 2
 
 
-def _refuse_excel_line(path: Path) -> None:
-    """Raises UserError for a first line that only tells Excel the separator, such as `sep=;`."""
-    with open_text(path) as lines:
+def _refuse_excel_line(path: Path, required: Sequence[str] = (), error: NotUtf8 | None = None) -> None:
+    """Raises UserError for a first line that only tells Excel the separator, such as `sep=;`: with the settings for
+    the columns, and with the conversion of a file that is not UTF-8, of which `error` says so."""
+    encoding = None if error is None else error.encoding
+    with _lines(path, encoding) as lines, fields_up_to(most_bytes(path)):
         first = lines.readline(PART_BYTES).strip()
-    if first.lower().startswith("sep=") and len(first) <= len("sep=x"):
-        new = new_name(path, "_without_sep")
-        raise UserError(
-            f"{path}: its first line, {first!r}, is for Excel and is not a header. Remove it and "
-            f"{set_path(new)}, for instance: {content_of(path, 'tail -n +2')} > {quote(str(new))}"
-        )
+        if not first.lower().startswith("sep=") or len(first) > len("sep=x"):
+            return
+        rows = Dialect(first[len("sep=") :] or delimiter_of(path)).reader(lines)
+        options, columns = _settings(list(islice(filter(None, rows), SAMPLE_ROWS)), required)
+    new, what = new_name(path, "_without_sep"), f"its first line, {first!r}, is for Excel and is not a header"
+    if error is None or encoding is None:
+        head, read = f"{path}: {what}. {columns}Remove it", content_of(path, "tail -n +2")
+    else:
+        head = f"{error.head} It looks like {encoding}. And {what}. {columns}Save it as UTF-8 without this line"
+        read = f"{content_of(path)} | iconv -f {encoding} -t UTF-8 | tail -n +2"
+    raise UserError(f"{head} and {set_path(new, options)}, for instance: {read} > {quote(str(new))}")
+
+
+def _lines(path: Path, encoding: str | None) -> IO[str]:
+    return open_text(path) if encoding is None else io.TextIOWrapper(open_bytes(path), encoding, "replace", "")
+
+
+def _settings(sample: Sequence[list[str]], required: Sequence[str]) -> tuple[str, str]:
+    """The settings for the columns of a header and the classes in its rows; a sentence with the names of the columns,
+    if those of text and label cannot be known."""
+    if not sample:
+        return "", ""
+    header = tidied_names(sample[0])[0]
+    options, label = likely_settings(header, required)
+    if label is not None and len(required) > 1:
+        at = header.index(label)
+        options += classes_setting([record[at] for record in sample[1:] if len(record) > at])
+    unknown, columns = unknown_columns(header, required)
+    return options + unknown, columns
 
 
 def _other_delimiter(path: Path, dialect: Dialect) -> str | None:

@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 from shlex import quote
 
-from tenor.data.files.commands import ALL_TEST_ROWS, content_of
+from tenor.data.files.commands import ALL_TEST_ROWS, VALIDATION_NAMES, content_of, unused_split
 from tenor.data.files.formats import ACCEPTED, FORMATS
 from tenor.data.files.opening import COMPRESSIONS, IGNORED, is_empty, open_text, other_encoding, set_path
 from tenor.data.files.paired_files import how_to_join_folder, how_to_paste, label_suffix, parallel_files
@@ -17,7 +17,6 @@ from tenor.errors import UserError
 CLASS_COLUMNS = ("text", "label", "file")
 NOT_CLASSES = ("unsup", "unlabeled", "unlabelled", "__pycache__")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-OTHER_SPLITS = ("valid", "validation", "val", "dev", "eval")
 MOST_TEXT_CHARACTERS = 10_000_000
 """Characters of a text in a file of its own; War and Peace has 3.2 million."""
 SHOWN = 5
@@ -166,14 +165,14 @@ def _refuse_splits(folder: Path, files: Sequence[Path]) -> None:
     test = f" data.test_path={quote(pattern['test'])} {ALL_TEST_ROWS}" if "test" in pattern and first == "train" else ""
     raise UserError(
         f"{folder}: has the splits {', '.join(splits)}. Name one: data.path={quote(pattern[first])}{test} (tenor "
-        f"predict: --input {quote(pattern[first])})."
+        f"predict: --input {quote(pattern[first])}).{unused_split(splits)}"
     )
 
 
 def split_of(name: str) -> str:
     """The split that the first word of a name tells, such as `train` of `Training_data.csv`; empty for other names."""
     word = re.split(r"[^a-z]", name.lower())[0]
-    return SPLITS.get(word, word if word in OTHER_SPLITS else "")
+    return SPLITS.get(word, word if word in VALIDATION_NAMES else "")
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -185,7 +184,7 @@ def class_folders(folder: Path) -> list[Path]:
     data = [path for path in folder.iterdir() if path.is_file() and format_suffix(path) in FORMATS]
     if not inner or any(format_suffix(path) != ".txt" for path in data):
         return []
-    splits = [path for path in inner if path.name.lower() in (*SPLITS, *OTHER_SPLITS)]
+    splits = [path for path in inner if path.name.lower() in (*SPLITS, *VALIDATION_NAMES)]
     if len(splits) > 1 or (splits and len(inner) == 1):
         first = next((path for path in splits if SPLITS.get(path.name.lower()) == "train"), splits[0])
         tests = [quote(str(path)) for path in splits if SPLITS.get(path.name.lower()) == "test"]
@@ -194,6 +193,7 @@ def class_folders(folder: Path) -> list[Path]:
         raise UserError(
             f"{folder}: has the splits {', '.join(path.name for path in splits)}. Name one: "
             f"data.path={quote(str(first))}{test} (tenor predict: --input {quote(str(first))})."
+            f"{unused_split([path.name for path in splits])}"
         )
     texts = [path for path in inner if (files := data_files(path)) and any(map(_is_text_file, files))]
     return texts if len(texts) == len(inner) else []

@@ -18,11 +18,15 @@ USUAL_NAMES = {
     "text": frozenset(
         "text review sentence content body comment tweet message review_text reviewtext review_body review_content "  # noqa: SIM905
         "comment_text full_text tweet_text verified_reviews reviews.text document utterance headline phrase post texts "
-        "reviews comments sentences tweets".split()
+        "reviews comments sentences tweets "
+        "kommentar rezension bewertungstext kundenmeinung meinung nachricht texto comentario reseña opinión comentário "
+        "avis commentaire texte testo commento recensione recensie".split()
     ),
     "label": frozenset(
         "label sentiment rating stars score star_rating class target polarity overall labels airline_sentiment "  # noqa: SIM905
-        "sentiment_label category emotion verdict is_positive y review_rating".split()
+        "sentiment_label category emotion verdict is_positive y review_rating estrellas "
+        "bewertung urteil stimmung kategorie klasse sterne etiqueta sentimiento calificación valoración clase "
+        "sentimento avaliação classe étoiles etichetta voto".split()
     ),
 }
 """Names of text and label columns in public datasets and exports, in lower case."""
@@ -190,6 +194,21 @@ def likely_settings(header: Sequence[str], required: Sequence[str]) -> tuple[str
             column[role] = found
             options += "" if found == name else f" {SETTINGS[role].format(quote(found))}"
     return options, column.get("label")
+
+
+def unknown_columns(header: Sequence[str], required: Sequence[str]) -> tuple[str, str]:
+    """The settings, with NAME, for the columns of text and label that are neither in a header nor obvious, and a
+    sentence with the header's names; both empty if there are none, and where only texts are read."""
+    settings = likely_settings(header, required)[0]
+    unknown = [
+        SETTINGS[role].format("NAME")
+        for role, name in zip(SETTINGS, required, strict=False)
+        if name not in header and SETTINGS[role].format("") not in settings
+    ]
+    if not unknown or len(required) < 2:
+        return "", ""
+    shown = ", ".join(repr(name[:60]) for name in header[:SHOWN_COLUMNS])
+    return "".join(f" {one}" for one in unknown), f"Its columns are {shown}. "
 
 
 def classes_setting(labels: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from tenor.data.files import dialect
+from tenor.data.files.commands import content_of
 from tenor.data.files.nested import MOST_LEVELS, with_fields
 from tenor.data.files.opening import open_text, set_path
 from tenor.data.files.stream import NOT_UTF8, RECORD, Block, FileRows, Limits, Unit, encodable, storable
@@ -390,14 +391,14 @@ def _layout(path: Path, required: Sequence[str]) -> _Layout:
         tables = _tables(path)
         if len(tables) > 1:
             code = (
-                f"import json; [print(json.dumps(row)) for table in json.load(open({json.dumps(str(path))})) "
+                f"import json, sys; [print(json.dumps(row)) for table in json.load(sys.stdin.buffer) "
                 f"if table.get('name') == {json.dumps(tables[0])} for row in table.get('data', [])]"
             )
             new = path.with_name(f"{tables[0]}.jsonl")
             shown = ", ".join(map(repr, tables[:SHOWN_KEYS]))
             raise UserError(
                 f"{path}: has {len(tables)} tables: {shown}. Write one to a file and {set_path(new)}, for "
-                f"instance: python -c {quote(code)} > {quote(str(new))}"
+                f"instance: {content_of(path)} | python -c {quote(code)} > {quote(str(new))}"
             )
         return _Layout("table", (tables[0],)) if tables else _Layout("array")
     if first != "{":
@@ -482,13 +483,13 @@ def _refuse_layout(path: Path, kinds: Mapping[str, str], arrays: Mapping[tuple[s
     if arrays:
         names = [".".join(key) for key in arrays]
         within = "".join(f"[{json.dumps(name)}]" for name in next(iter(arrays)))
-        code = f"import json; [print(json.dumps(row)) for row in json.load(open({json.dumps(str(path))})){within}]"
+        code = f"import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer){within}]"
         new = path.with_name(f"{names[0]}.jsonl")
         counts = [f"{name!r} ({rows:,})" for name, rows in zip(names, arrays.values(), strict=True)]
         listed = ", ".join(counts[:SHOWN_KEYS])
         raise UserError(
             f"{path}: has records under several keys, {listed}. Write those of one to a file and {set_path(new)}, for "
-            f"instance: python -c {quote(code)} > {quote(str(new))}"
+            f"instance: {content_of(path)} | python -c {quote(code)} > {quote(str(new))}"
         )
     is_split = {"columns", "data"} <= set(kinds)
     found = set(kinds.values())

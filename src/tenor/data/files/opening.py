@@ -89,6 +89,21 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return members[0]
 
 
+def unpacking(path: Path) -> str:
+    """A command that writes the content of a compressed file to standard output; of a zip archive, that of its file of
+    data."""
+    kind = compression_of(path)
+    assert kind is not None
+    command = f"{UNPACK[kind]} {quote(str(path))}"
+    if kind != "zip":
+        return command
+    with _explained(path), zipfile.ZipFile(path) as archive:
+        member = _only_member(path, archive)
+        is_alone = len(archive.infolist()) == 1
+    pattern = re.sub(r"([\[*?])", r"[\1]", member.filename)  # unzip takes patterns.
+    return command if is_alone else f"{command} {quote(pattern)}"
+
+
 def data_members(members: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     """The files in a zip archive, without those that other programs leave next to data, if there are others."""
     files = [info for info in members if not info.is_dir()]
@@ -289,7 +304,7 @@ def _convert(path: Path, encoding: str | None = None, more: str = "") -> str:
     if kind is None:
         command = f"iconv {option} -t UTF-8 {quote(str(path))} > {quote(str(new))}"
     else:
-        command = f"{UNPACK[kind]} {quote(str(path))} | iconv {option} -t UTF-8 > {quote(str(new))}"
+        command = f"{unpacking(path)} | iconv {option} -t UTF-8 > {quote(str(new))}"
     return f"{set_path(new, more)}, for instance: {command}"
 
 

@@ -22,6 +22,7 @@ from tenor.data.sources.other_tables import refuse_file_names
 from tenor.data.sources.row_files import read_rows
 from tenor.data.sources.rows import (
     MAX_CHARACTERS,
+    SHOWN_PLACES,
     Columns,
     Role,
     SourceRows,
@@ -125,6 +126,7 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
         used[list(by_row)] = False
     else:
         refuse_faults(rows, faults, meaning.advice_on(faults, columns))
+        notes += _blank_note(rows, named["text"], columns.text)
     if not used.any():
         raise UserError(f"{rows.where}: no rows are left: {' '.join(notes)}")
     table = named.add_column(2, "label", pa.array(indices, type=pa.int64()))
@@ -248,10 +250,23 @@ def _strings(rows: SourceRows, column: str, role: Role, faults: dict[str, dict[i
     raise UserError(f"{rows.where}: column {column!r} has the type {kind}{share}, expected {expected}. {advice}")
 
 
-def _add_blank(texts: pa.ChunkedArray, column: str, faults: dict[str, dict[int, str]]) -> None:
-    """Add the rows whose text is blank; they are refused by no reader, because a rule judges them."""
+def _blank_rows(texts: pa.ChunkedArray) -> list[int]:
+    """The rows whose text is blank; they are refused by no reader, because a rule judges them."""
     lengths = pc.utf8_length(pc.utf8_trim_whitespace(texts)).fill_null(1).to_numpy()
-    for row in np.flatnonzero(lengths == 0).tolist():
+    return np.flatnonzero(lengths == 0).tolist()
+
+
+def _blank_note(rows: SourceRows, texts: pa.ChunkedArray, column: str) -> list[str]:
+    """Where the blank texts are that `blank_texts` (DAT016) counts; empty if there are none."""
+    if not (blank := _blank_rows(texts)):
+        return []
+    places = "; ".join(map(rows.place, blank[:SHOWN_PLACES])) + ("; …" if len(blank) > SHOWN_PLACES else "")
+    return [f"{rows.where}, column {column!r}: {rows_text(len(blank))} without a text ({places})."]
+
+
+def _add_blank(texts: pa.ChunkedArray, column: str, faults: dict[str, dict[int, str]]) -> None:
+    """Add the rows whose text is blank to those that are left out."""
+    for row in _blank_rows(texts):
         faults.setdefault(column, {}).setdefault(row, f"{column} is blank")
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from shlex import quote
 
+from tenor.data.files.commands import unused_split
 from tenor.data.files.nested import names_of, with_fields
 from tenor.data.files.stream import FileRows
 from tenor.data.sources.exports import Export
@@ -72,7 +73,8 @@ class Watched:
             raise UserError(
                 f"{path}: column {name!r} marks the rows of several splits, {shown}: read together, test rows would be "
                 f"trained on. Set {options} (tenor evaluate: --input {quote(f'{path}#{name}={test}')}). To use all "
-                f"rows: data.path={quote(f'{path}#{name}!=')}"
+                f"rows: data.path={quote(f'{path}#{name}!=')}."
+                + unused_split(value for value in held_out if value != test)
             )
 
 
