@@ -19,11 +19,23 @@ HOSTILE = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>
 pytestmark = IN_BROWSER
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Path]:
+    """The page, once it is drawn: 18 trials take half a minute."""
+    return {}
+
+
 @pytest.fixture
 def page(
-    no_training: list[int], planned: Callable[..., SweepPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: dict[str, Path],
+    no_training: list[int],
+    planned: Callable[..., SweepPlan],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """The page of a sweep whose every third trial was refused with markup for a reason."""
+    if "page" in drawn:
+        return drawn["page"]
     value = Attempt.value
 
     def hostile(attempt: Attempt, console: Any) -> float:
@@ -34,10 +46,11 @@ def page(
 
     monkeypatch.setattr(Attempt, "value", hostile)
     space = "phases.a.space={training.learning_rate: {low: 1e-3, high: 1e-1}, training.warmup: {low: 0.0, high: 0.5}}"
-    plan = planned(space, "phases.a.trials=18")
-    studies = open_studies(plan, tmp_path, join=False)
-    work(plan, studies, tmp_path, lambda: None, wait=True)
-    return write_page(tmp_path / "sweep.html", plan, studies, trials_of(plan, "a", studies["a"]))
+    folder, plan = tmp_path_factory.mktemp("sweep"), planned(space, "phases.a.trials=18")
+    studies = open_studies(plan, folder, join=False)
+    work(plan, studies, folder, lambda: None, wait=True)
+    drawn["page"] = write_page(folder / "sweep.html", plan, studies, trials_of(plan, "a", studies["a"]))
+    return drawn["page"]
 
 
 def test_the_plots_are_drawn_and_markup_stays_text(page: Path, tmp_path: Path) -> None:
