@@ -106,7 +106,8 @@ def test_when_a_process_is_killed_all_end_within_30_seconds(rank: int, small_mod
     resume = message(tmp_path).partition("Resume with: ")[2]
     assert resume.startswith("torchrun --nproc-per-node 2 -m tenor train --resume ")
     assert resume.endswith(run.run_id)
-    assert read_manifest(run).status == ("running" if rank == 0 else "failed")
+    # The main process hears of the death by itself, or of torchrun's signal first.
+    assert read_manifest(run).status in (("running",) if rank == 0 else ("failed", "interrupted"))
     assert list_checkpoints(run.checkpoints)
 
 

@@ -208,8 +208,7 @@ def test_a_signal_to_any_process_stops_all_after_the_same_step_with_a_checkpoint
 @pytest.mark.parametrize(
     ("settings", "status", "text"),
     [
-        (("checks.policy=stop",), 3, "DAT004"),
-        (("checks.policy=stop", "checks.allow.DAT004=few rows", "training.learning_rate=1e-12"), 3, "OPT021"),
+        (("checks.policy=stop", "training.learning_rate=1e-12"), 3, "OPT021"),
         (("training.learning_rate=1e30",), 2, "a number from 0 to 10"),
         (("data.path=missing.csv",), 2, "missing.csv"),
         (("training.threads=1", "training.trackers=[wandb]"), 2, "wandb"),

@@ -96,7 +96,9 @@ def right_in_another_order(evaluation: EvaluationEvidence) -> Finding | None:
     `Trainer.predict` returns its rows in the order in which it evaluated them, together with their labels
     (`label_ids`). Joined to the data set by position, they are shuffled.
 
-    Look-alikes: rows that are sorted by label are right in many orders; they are so as given, too, and pass.
+    Look-alikes: rows that are sorted by label are right in many orders; they are so as given, too, and pass. The sorted
+    predictions of a model at chance agree with labels that are sorted on purpose: that order is tried only for a model
+    that is sure of its predictions, or where the words of the texts do not predict the list that is sorted.
 
     Fix: join labels and predictions by row id, or take the labels from the same call as the predictions.
 
@@ -235,7 +237,8 @@ def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:
     agreement = _agreement(confusion_of_rows(claims, n_classes))
     if not _is_by_chance(agreement):
         return None
-    readings = list(_readings(claims, labels, predicted))
+    is_sure = _sureness(claims, agreement, n_classes) is not None
+    readings = list(_readings(claims, labels, predicted, is_sure))
     shares = [float((labels[one] == predicted[other]).mean()) for _, one, other in readings]
     best = int(np.argmax(shares))
     (how, one, other), after = readings[best], shares[best]
@@ -252,9 +255,13 @@ def _order(claims: ReportedSplit, n_classes: int) -> _Order | None:
 
 
 def _readings(
-    claims: ReportedSplit, labels: np.ndarray, predicted: np.ndarray
+    claims: ReportedSplit, labels: np.ndarray, predicted: np.ndarray, is_sure: bool
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """(how, rows of the labels, rows of the predictions) in which the two may belong together."""
+    """(how, rows of the labels, rows of the predictions) in which the two may belong together.
+
+    Rows that are sorted by class on purpose agree with the sorted predictions of any model, also of one at chance. So
+    a sorted list is one of other rows only if the model is sure, or if its texts do not predict it.
+    """
     n, everything = len(labels), np.arange(len(labels))
     lengths = claims.lengths if claims.lengths is not None and len(claims.lengths) == n else None
     texts, ids = (one if one is not None and len(one) == n else None for one in (claims.texts, claims.ids))
@@ -262,8 +269,14 @@ def _readings(
         yield f"the predictions {how}", order, everything
         if how != "in reverse":
             yield f"the labels {how}", everything, order
-    yield "the predictions sorted by class", np.argsort(labels, kind="stable"), everything
-    yield "the labels sorted by class", everything, np.argsort(predicted, kind="stable")
+
+    def is_of_other_rows(classes: np.ndarray) -> bool:
+        return is_sure or (texts is not None and n >= MIN_TEXTS and words_predict(texts, classes) < UNRELATED)
+
+    if is_of_other_rows(predicted):
+        yield "the predictions sorted by class", np.argsort(labels, kind="stable"), everything
+    if is_of_other_rows(labels):
+        yield "the labels sorted by class", everything, np.argsort(predicted, kind="stable")
 
 
 @dataclass(frozen=True)
