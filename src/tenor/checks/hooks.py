@@ -115,7 +115,7 @@ class LoopHooks:
         fields["predicted_counts"] = _counts([item.logits.argmax(dim=1) for item in passes], k)
         fields["label_counts"] = _counts([item.classes for item in passes], k)
         fields["loss"] = float(torch.stack([item.nats for item in passes]).nanmean())
-        self.scaled = self.scaled or any(_is_scaled(item) for item in passes)
+        self.scaled = self.scaled or _are_scaled(passes)
         if self.takes < TAKES_READ or self.takes % TAKES_READ == 0:
             fields |= self._read(passes)
         self.takes += 1
@@ -252,8 +252,11 @@ def _is_not_a_number(logits: torch.Tensor, loss: Any) -> torch.Tensor:
     return wrong
 
 
-def _is_scaled(forward: ForwardPass) -> bool:
-    return loss_factor(forward) >= LOSS_SCALE or not bool(torch.isfinite(forward.gradient).all())
+def _are_scaled(passes: Sequence[ForwardPass]) -> bool:
+    """Whether a loss scale multiplies the gradients: the newest pass shows it, or any whose gradient overflowed."""
+    if loss_factor(passes[-1]) >= LOSS_SCALE:
+        return True
+    return not all(bool(torch.isfinite(item.gradient).all()) for item in passes)
 
 
 def with_gradient(parameters: Mapping[str, nn.Parameter]) -> set[str]:
