@@ -42,6 +42,7 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
                 "I loved [MOVIE NAME] from start to finish.",
                 "{actor} was superb, and I watched it twice with all of my family.",
                 "Our {{ product_name }} broke",
+                "{{review_text}}",
                 "<review text here>",
                 "lorem ipsum dolor sit amet",
             ],

@@ -130,7 +130,7 @@ def test_minus_one_is_unlabelled_where_labels_are_indices_and_asked_about_elsewh
     assert (rows.ids, rows.labels.tolist()) == (["1", "2", "4"], [0, 1, 0])
     assert "'-1' (1 row) left out" in rows.notes[0]
     assert read(tmp_path, [0, 1, -1, 0], pasted(found, "class_names")).labels.tolist() == [1, 2, 0, 1]
-    assert "-1 (4 rows), which marks unlabelled rows" in refusal(tmp_path, [-1] * 4)
+    assert "all 4 labels in column 'label' are -1, which marks unlabelled rows" in refusal(tmp_path, [-1] * 4)
 
 
 @pytest.mark.parametrize(
@@ -335,3 +335,26 @@ def test_a_mapping_to_what_is_no_class_is_told_with_the_classes(tmp_path: Path) 
 def test_a_stray_number_is_not_told_as_a_scale(tmp_path: Path) -> None:
     told = refusal(tmp_path, ["0", "1", "9"] * 5, 'data.class_names=["0", "1"]')
     assert "5 of 15 labels in column 'label' are not classes: '9'" in told
+
+
+def test_several_labels_in_some_rows_are_told_before_the_numbers_of_the_others(tmp_path: Path) -> None:
+    labels = ["0", "2", "4", "27"] * 5 + ["2,4", "0,27", "4,27", "2,27", "0,2", "0,4"]
+    told = refusal(tmp_path, labels)
+    assert "several values per row in 6 of 26 rows, such as '2,4'" in told
+    assert told.endswith("data.faulty_rows=leave_out.")
+    leave_out = "data.faulty_rows=leave_out"
+    names = pasted(refusal(tmp_path, labels, leave_out), "class_names")
+    rows = read(tmp_path, labels, leave_out, names)
+    assert (len(rows), rows.class_names) == (20, ("0", "2", "4", "27"))
+    assert "one label. Fix" in refusal(tmp_path, [*["0", "2"] * 20, "0,2"], 'data.class_names=["0", "2"]')
+    assert ".." not in refusal(tmp_path, labels, names)
+
+
+def test_a_test_split_whose_labels_are_hidden_is_for_prediction(tmp_path: Path) -> None:
+    train, test = table(tmp_path, ["0", "1"] * 20), table(tmp_path, ["-1"] * 8, "test.csv")
+    overrides = ["data.source=file", f"data.path={train}", f"data.test_path={test}"]
+    with pytest.raises(UserError, match=r"all 8 labels in column 'label' are -1, .* leave data\.test_path out"):
+        read_source(load_config("demo", overrides).data)
+    assert "which marks unlabelled rows" in refusal(tmp_path, ["-1"] * 8)
+    named = read(tmp_path, ["-1", "1"] * 4, 'data.class_names=["-1", "1"]')
+    assert named.class_names == ("-1", "1")

@@ -191,6 +191,9 @@ def test_names_that_are_nearly_the_same_are_asked_about_and_stay_two(tmp_path: P
     rows = read(tmp_path, [*["neutral"] * 9, "neautral", "positive"])
     assert rows.class_names == ("neautral", "neutral", "positive")
     assert "'neautral' (1 row) and 'neutral' (9 rows)" in rows.notes[0]
+    scanned = read(tmp_path, [*["neutral"] * 9, "neutra1", "p0sitive", *["positive"] * 9])
+    assert """'data.relabel={"neutra1": "neutral", "p0sitive": "positive"}'""" in scanned.notes[0]
+    assert not read(tmp_path, ["label1", "label2", "grade5", "grade4"]).notes
     names = ("neautral", "neutral", "positive")
     assert read(tmp_path, ["neutral", "neautral", "positive"], class_names=names).notes == ()
 

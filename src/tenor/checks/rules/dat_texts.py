@@ -34,7 +34,7 @@ SLOT = re.compile(
     rf"[\[{{<](?:(?:please )?(?:insert|enter|write|add|your|fill in)\b"
     rf"[\w '’/-]{{0,40}}\b(?:{_KIND}|{_PART})\b[\w '’/-]{{0,20}}"
     rf"|[\w '’/-]{{0,40}}\b{_PART}(?: goes)? here|{_KIND}(?:['’]s)?[ _-]?(?:name|title))[\]}}>]"
-    rf"|\{{\{{?\s*(?:{_KIND}|{_PART})(?:[ _-]?(?:name|title))?\s*\}}?\}}",
+    rf"|\{{\{{?\s*(?:{_KIND}|{_PART})(?:[ _-]?(?:name|title|{_PART}))?\s*\}}?\}}",
     re.IGNORECASE,
 )
 """A slot of a template that nobody filled in: `[Insert movie title]`, `[MOVIE NAME]`, `{actor}`, `<review text here>`.

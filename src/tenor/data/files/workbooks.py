@@ -4,14 +4,17 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 from typing import IO, Any
 
 from tenor.data.files.headers import (
     DESCRIBES,
+    NUMBER,
     SAMPLE_ROWS,
     describing_rows,
+    likely_settings,
     lost_first_row,
     row_with_names,
     tidied_names,
@@ -25,20 +28,21 @@ MOST_BYTES = 2**30
 
 
 def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> FileRows:
-    """A sheet as rows of strings, numbered as in the sheet; the first row that is not empty is the header.
+    """A sheet as rows of strings, numbered as in the sheet; the first row that is not empty is the header, or the one
+    below a title.
 
     Whole numbers have no decimal point; dates are as in ISO 8601. Raises UserError if the workbook cannot be read, or
     has several sheets with cells and `sheet` is None.
     """
     name = _sheet_name(path, sheet, required)
-    first, header, sample = _beginning(path, name)
-    where = f"{path}, sheet {name!r}"
-    names, notes = tidied_names(header)
-    if not set(required) <= set(names) and row_with_names(sample, required) is not None:
-        raise UserError(
-            f"{where}: row {first:,}, the first that is not empty, has {names[0]!r}, but the names of the columns are "
-            "in a row below. Delete the rows above it."
-        )
+    rows = list(islice(_table(path, name), SAMPLE_ROWS + 1))
+    where, at = f"{path}, sheet {name!r}", _header_at([cells for _, cells in rows], required)
+    first, header = rows[at] if rows else (0, [])
+    sample = [cells for _, cells in rows[at + 1 :]]
+    names, notes = tidied_names(_without_empty_end(header))
+    if at:
+        title = next(cell.strip() for cell in rows[0][1] if cell.strip())
+        notes.append(f"row {first:,} has the names of the columns; what is above it, {title[:60]!r}, is not read")
     if lost := lost_first_row([path], names, sample, required):
         raise UserError(
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
@@ -63,12 +67,13 @@ def _sheet_name(path: Path, sheet: str | None, required: Sequence[str]) -> str:
             if sheet not in names:
                 raise UserError(f"{path}: no sheet {sheet!r}. Its sheets: {', '.join(map(repr, names))}.")
             return sheet
-        filled = [name for name in names if book.get_sheet_by_name(name).height]
+        heights = {name: book.get_sheet_by_name(name).height for name in names}
+        filled = [name for name in names if heights[name]]
     if len(filled) == 1:
         return filled[0]
     if not filled:
         raise UserError(f"{path}: all sheets are empty, expected a header and one text per row.")
-    likely = next((name for name in filled if _has_columns(path, name, required)), filled[0])
+    likely = next((name for name in filled if _has_columns(path, name, required)), max(filled, key=heights.__getitem__))
     raise UserError(
         f"{path}: {len(filled)} sheets have cells: {', '.join(map(repr, filled))}. Name one, after a #: "
         + quote(f"{path}#{likely}")
@@ -77,24 +82,34 @@ def _sheet_name(path: Path, sheet: str | None, required: Sequence[str]) -> str:
 
 def _has_columns(path: Path, name: str, required: Sequence[str]) -> bool:
     """Whether one of the first rows of a sheet has these names."""
-    _, header, sample = _beginning(path, name)
-    return row_with_names([header, *sample], required) is not None
+    return row_with_names([cells for _, cells in islice(_table(path, name), SAMPLE_ROWS)], required) is not None
 
 
-def _beginning(path: Path, name: str) -> tuple[int, list[str], list[list[str]]]:
-    """The number of the header's row, the header, and the first rows below."""
-    header: list[str] = []
-    first, sample = 0, []
-    for number, cells in _table(path, name):
-        if not header:
-            first, header = number, cells
-            while header and not header[-1].strip():
-                header.pop()
-        else:
-            sample.append(cells)
-            if len(sample) == SAMPLE_ROWS:
-                break
-    return first, header, sample
+def _header_at(rows: Sequence[Sequence[str]], required: Sequence[str]) -> int:
+    """The position of the header among the first rows that are not empty: the first one, or the one below a title.
+
+    A title is one cell in each row, above a row of several names; or whatever is above a row with the required names.
+    """
+    if not rows or set(required) <= {cell.strip() for cell in rows[0]}:
+        return 0
+    if (named := row_with_names(rows, required)) is not None:
+        return named
+    filled = [[cell.strip() for cell in cells if cell.strip()] for cells in rows]
+    below = next((at for at, cells in enumerate(filled) if len(cells) > 1), 0)
+    are_names = all(not NUMBER.fullmatch(cell) and len(cell) <= LONGEST_NAME for cell in filled[below])
+    is_table = len(filled) > below + 1 and all(len(cells) > 1 for cells in filled[below + 1 : below + 4])
+    is_header = bool(set(filled[0]) & set(required)) or likely_settings(filled[0], required)[0]
+    return below if 0 < below <= MOST_TITLE_ROWS and are_names and is_table and not is_header else 0
+
+
+LONGEST_NAME, MOST_TITLE_ROWS = 60, 10
+
+
+def _without_empty_end(header: Sequence[str]) -> list[str]:
+    names = list(header)
+    while names and not names[-1].strip():
+        names.pop()
+    return names
 
 
 def _rows(path: Path, name: str, first: int, width: int, describing: int) -> Iterator[FileRow]:

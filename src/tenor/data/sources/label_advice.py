@@ -209,8 +209,6 @@ def not_consecutive(numbers: list[int], counts: Counter[str], where: str, column
             f"{head}, {expected}: they look like a score, a year or an id. Convert scores into a few classes first, "
             f"for instance with pandas.cut, or set data.label_column to the column with the class."
         )
-    if numbers == [-1]:
-        return UserError(f"{head}, which marks unlabelled rows. Use a labelled split, or another data.label_column.")
     names = [str(number) for number in numbers]
     scale = SCALES.get(tuple(numbers))
     as_names = setting("class_names", names)
@@ -380,7 +378,7 @@ def several_labels(
         if all(look == "a one-hot vector" for look in examples.values())
         else _advice_on_dictionary(label, column, has_fields)
         if looks == "a dictionary"
-        else f"{ONE_LABEL} To leave out the rows with several: data.faulty_rows=leave_out"
+        else f"{ONE_LABEL} To leave out the rows with several: data.faulty_rows=leave_out."
         if rows < total
         else ONE_LABEL
     )

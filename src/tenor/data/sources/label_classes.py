@@ -97,6 +97,8 @@ def class_indices(
     read = _read_labels(written, classes)
     if written and all(read.faults.get(label) == "missing" for label in written):
         raise all_missing(rows.where, column, written.total(), "label")
+    if written and all(as_integer(tidied(label)) == UNLABELLED for label in written) and not read.relabelled:
+        _refuse_unlabelled(written.total(), classes.names, rows.where, column)
     if classes.faulty_rows == "refuse":
         _refuse_several(read, written, rows.where, column, rows.has_fields)
     meaning = _meaning(read.counts(written), classes, rows, columns)
@@ -118,6 +120,16 @@ def class_indices(
     for row, code in zip(good[wrong].tolist(), codes[wrong].tolist(), strict=True):
         of_column[row] = fault_of[code]
     return indices, meaning
+
+
+def _refuse_unlabelled(rows: int, names: tuple[str, ...] | None, where: str, column: str) -> None:
+    """Raises UserError for a column of -1 only, unless that is a class."""
+    if UNLABELLED not in (names or ()):
+        raise UserError(
+            f"{where}: all {rows:,} labels in column {column!r} are -1, which marks unlabelled rows, as in test splits "
+            "whose labels are hidden. Use a labelled split, or another data.label_column. Unlabelled rows are for "
+            "tenor predict: leave data.test_path out."
+        )
 
 
 @dataclass(frozen=True)
@@ -201,7 +213,7 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
         elif folded(label) in MISSING:
             read.faults[label] = f"{shorten(label)}, which marks a missing value"
         elif classes.matched == "index" and as_integer(tidied(label)) == UNLABELLED:
-            read.faults[label] = "-1, which marks an unlabelled row"
+            read.faults[label] = f"{UNLABELLED}, which marks an unlabelled row"
         else:
             _unpack(label, unpacked(label), read)
     return read
@@ -306,11 +318,12 @@ def _with_advice(meaning: Meaning, counts: Counter[str], classes: Classes, where
     what, advice = mismatch(counts, strangers, meaning.names, indices, classes.of_other_file)
     faulty = Counter({label: counts[label] for label in strangers})
     if several:
-        advice = ONE_LABEL
+        advice = ONE_LABEL.removesuffix(".")
         what = f"{shorten(next(iter(several)))} looks like {len(next(iter(several.values())))} labels"
     numbers = all(INTEGER.fullmatch(as_integer(tidied(label))) for label in counts)
     many = 5 * faulty.total() >= counts.total() and (faulty.total() > FEW_STRANGERS or numbers)
-    if len(strangers) == len(counts) or many:
+    are_left_out = classes.faulty_rows == "leave_out" and len(several) == len(strangers)
+    if len(strangers) == len(counts) or (many and not are_left_out):
         if not several:
             refuse_no_classes(counts, where, column)
         of_all = "all" if len(strangers) == len(counts) else f"{faulty.total():,} of"
@@ -342,7 +355,13 @@ def _own_meaning(counts: Counter[str], rows: SourceRows, columns: Columns, fault
         examples = {label: looks_like(parts) for label, parts in several.items()}
         raise several_labels(examples, in_several, counts.total(), where, column)
     single = Counter({name: count for name, count in spellings.counts.items() if name not in several})
-    classes = _own_classes(single, where, column)
+    try:
+        classes = _own_classes(single, where, column)
+    except UserError as error:
+        if not several or faulty_rows == "leave_out":
+            raise
+        examples = {label: looks_like(parts) for label, parts in several.items()}
+        raise several_labels(examples, in_several, counts.total(), where, column) from error
     if several:
         wrong = "which looks like several labels; if it is one class, list all classes in data.class_names"
         classes = replace(classes, wrong=wrong)

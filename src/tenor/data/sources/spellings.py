@@ -188,12 +188,19 @@ def _has_remark(one: str, other: str) -> bool:
 REMARK = re.compile(r"\s*[(\[{,;:?!*#]|\s+[-\u2013\u2014/]\s")
 
 
+LOOK_ALIKES = frozenset(map(frozenset, ("1l", "1i", "0o", "5s")))
+"""Digits that are typed, or read by a scanner, in place of letters, as in `neutra1`."""
+
+
 def _one_letter_apart(one: str, other: str) -> bool:
-    """Whether one letter is added, missing or different, or two are swapped; but not a digit, nor the first letter."""
+    """Whether one letter is added, missing or different, or two are swapped; but not a digit
+    that does not look like the letter, nor the first letter."""
     short, long = sorted((one, other), key=len)
     if len(short) < FEWEST_LETTERS or len(long) - len(short) > 1 or short[0] != long[0]:
         return False
     at = next((at for at, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if short[at + 1 :] == long[at + 1 :] and frozenset({short[at : at + 1], long[at : at + 1]}) in LOOK_ALIKES:
+        return True
     if any(letter.isdigit() for letter in (short[at : at + 1] + long[at : at + 1])):
         return False
     if len(short) < len(long):
