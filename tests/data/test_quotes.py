@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,9 @@ def test_what_is_well_written_is_read_as_it_is(
     (tmp_path / f"rows{suffix}").write_bytes(sink.getvalue().encode())
     read = reader(tmp_path / f"rows{suffix}")
     assert read.texts == values["text"]
-    assert read.notes == "" or ("is read as one text" in read.notes and columns == "label text"), "a numbered list"
+    # One of the texts is empty; the reader for training says where.
+    notes = re.sub(r"\S*, column 'text': [0-9,]+ rows? without a text \([^.]*\)\.", "", read.notes).strip()
+    assert notes == "" or ("is read as one text" in notes and columns == "label text"), "a numbered list"
 
 
 def reviews(count: int) -> list[str]:
