@@ -14,6 +14,7 @@ from tenor.checks.rules.evl_measures import (
     class_name,
     confusion,
     distributions,
+    is_of_one_true_class,
     joined,
     numbering_differs,
     per_split,
@@ -327,6 +328,8 @@ def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, flo
     except CannotTell:
         if claims.majority_accuracy is None:
             raise CannotTell("the class frequencies are not known") from None
+        if is_of_one_true_class(claims.report):
+            raise CannotTell("all labels are of one class") from None
         return share, claims.majority_accuracy, n, None
     support = counts.sum(axis=1)
     if (support > 0).sum() < 2:
