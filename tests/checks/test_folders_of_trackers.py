@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import classification_report
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
@@ -124,3 +125,101 @@ def test_words_for_nan_in_a_summary_are_numbers(last: str, tmp_path: Path) -> No
     sound = {**summary, "train/loss": 0.54, "eval/loss": 0.55}
     write(tmp_path / "wandb-summary.json", sound)
     assert "LOS007" not in found(diagnose(tmp_path))
+
+
+# Test splits and artifacts of MLflow.
+
+SWAPPED, RIGHT = [[12, 70], [72, 6]], [[70, 12], [6, 72]]
+
+
+def mlflow_run(folder: Path, test_accuracy: float | None, artifacts: dict[str, Any], prefix: str = "val") -> Path:
+    """A run in a file store whose validations are right in nine of ten rows."""
+    run = write(folder / "mlruns" / "1" / "abc" / "meta.yaml", "run_name: a\nstart_time: 1\n").parent
+    series = {f"{prefix}_accuracy": ACCURACY, f"{prefix}_loss": HELD_OUT, "train_loss": [0.67, 0.5, 0.4, 0.35, 0.33]}
+    if test_accuracy is not None:
+        series |= {"test_accuracy": [test_accuracy], "test_loss": [3.16 if test_accuracy < 0.5 else 0.3]}
+    for name, values in series.items():
+        write(run / "metrics" / name, "".join(f"17958872{k:05} {value} {k}\n" for k, value in enumerate(values)))
+    for name, content in artifacts.items():
+        write(run / "artifacts" / name, content)
+    return folder
+
+
+def errors_and_warnings(diagnosis: Diagnosis) -> dict[str, str]:
+    return {code: severity for code, severity in found(diagnosis).items() if severity != "note"}
+
+
+@pytest.mark.parametrize("prefix", ["val", "eval", "valid"])
+def test_a_test_split_far_below_the_validations_is_told(prefix: str, tmp_path: Path) -> None:
+    assert errors_and_warnings(diagnose(mlflow_run(tmp_path / "bad", 0.1125, {}, prefix))) == {"EVL015": "warning"}
+    for accuracy in (0.85, None):
+        assert found(diagnose(mlflow_run(tmp_path / str(accuracy), accuracy, {}, prefix))) == {}
+
+
+@pytest.mark.parametrize("program", ["wandb summary", "dvclive", "sacred"])
+def test_a_test_split_of_any_tracker_is_compared_with_the_validations(program: str, tmp_path: Path) -> None:
+    for test in (0.1125, 0.88):
+        folder = tmp_path / str(test)
+        series = {"train/loss": [0.67, 0.5, 0.4, 0.35, 0.33], "val/loss": HELD_OUT, "val/acc": ACCURACY}
+        if program == "wandb summary":
+            lines = [",".join(map(str, row)) for row in zip(range(5), *series.values(), strict=True)]
+            write(folder / "history.csv", "\n".join([",".join(["_step", *series]), *lines]) + "\n")
+            write(folder / "wandb-summary.json", {**SUMMARY, "val/acc": ACCURACY[-1], "test/acc": test})
+        elif program == "dvclive":
+            for name, values in {**series, "test/acc": [test]}.items():
+                rows = [f"{step}\t{value}" for step, value in enumerate(values)]
+                table = "\n".join([f"step\t{name.rpartition('/')[2]}", *rows]) + "\n"
+                write(folder / "plots" / "metrics" / f"{name}.tsv", table)
+        else:
+            every = {**series, "test/acc": [test]}
+            metrics = {name: {"steps": list(range(len(one))), "values": one} for name, one in every.items()}
+            write(folder / "metrics.json", metrics)
+            write(folder / "run.json", {"status": "COMPLETED"})
+        assert errors_and_warnings(diagnose(folder)) == ({"EVL015": "warning"} if test < 0.5 else {})
+
+
+@pytest.mark.parametrize("form", ["matrix", "report", "text"])
+def test_results_among_the_artifacts_are_those_of_the_run(form: str, tmp_path: Path) -> None:
+    for counts, accuracy in ((SWAPPED, 0.1125), (RIGHT, 0.8875)):
+        labels = [k for k in (0, 1) for _ in range(sum(counts[k]))]
+        predicted = [j for k in (0, 1) for j in (0, 1) for _ in range(counts[k][j])]
+        names: dict[str, Any] = {"target_names": ["bad", "good"]}
+        content = {
+            "matrix": {"labels": ["bad", "good"], "confusion_matrix": counts},
+            "report": classification_report(labels, predicted, output_dict=True, **names),
+            "text": classification_report(labels, predicted, digits=4, **names),
+        }[form]
+        name = f"evaluation/test_results.{'txt' if form == 'text' else 'json'}"
+        folder = tmp_path / str(accuracy)
+        diagnosis = diagnose(mlflow_run(folder, accuracy, {name: content, "model/MLmodel": "flavors: {}"}))
+        assert ("EVL007" in found(diagnosis)) == (counts is SWAPPED)
+        assert bool(errors_and_warnings(diagnosis)) == (counts is SWAPPED)
+        assert "160 test rows" in diagnosis.conclusion
+        assert not [note for note in diagnosis.notes if "test_results" in note]
+
+
+def test_of_numbered_artifacts_the_last_one_is_the_result(tmp_path: Path) -> None:
+    constant = [[0, 80], [0, 80]]
+    early = {f"val_confusion_{k}.json": {"confusion_matrix": constant} for k in range(1, 10)}
+    sound = {**early, "val_confusion_10.json": {"confusion_matrix": RIGHT}}
+    trained = {"train_confusion.json": {"confusion_matrix": constant}}
+    assert errors_and_warnings(diagnose(mlflow_run(tmp_path / "sound", 0.88, {**sound, **trained}))) == {}
+    faulty = {**sound, "val_confusion_11.json": {"confusion_matrix": constant}}
+    assert "EVL001" in found(diagnose(mlflow_run(tmp_path / "faulty", 0.88, faulty)))
+
+
+def test_swapped_labels_come_before_a_note(tmp_path: Path) -> None:
+    """The validation loss rises a little; the test rows number the classes differently."""
+    folder = mlflow_run(tmp_path, 0.1125, {"test_confusion.json": {"confusion_matrix": SWAPPED}})
+    losses = [0.61, 0.49, 0.37, 0.35, 0.38, 0.39, 0.42, 0.44]
+    trained = [0.67, 0.52, 0.35, 0.25, 0.21, 0.18, 0.16, 0.14]
+    for name, values in {
+        "val_loss": losses,
+        "train_loss": trained,
+        "val_accuracy": [*ACCURACY, 0.9, 0.89, 0.9],
+    }.items():
+        lines = "".join(f"17958872{k:05} {value} {k}\n" for k, value in enumerate(values))
+        write(folder / "mlruns" / "1" / "abc" / "metrics" / name, lines)
+    diagnosis = diagnose(folder)
+    assert {"EVL007": "error", "LOS015": "note"}.items() <= found(diagnosis).items()
+    assert diagnosis.causes[0].code == "DAT009"
