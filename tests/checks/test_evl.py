@@ -300,6 +300,22 @@ def test_splits_far_apart_are_a_note() -> None:
     assert found_by("EVL015", EvaluationEvidence({"validation": at(0.92), "test": at(0.9)}, 2)) is None
 
 
+@pytest.mark.parametrize(
+    ("test", "rows", "severity"),
+    [
+        (0.11, 0, "warning"),
+        (0.11, 160, "warning"),
+        (0.7, 0, None),
+        (0.7, 160, "note"),
+        (0.85, 0, None),
+        (0.11, 20, None),
+    ],
+)
+def test_splits_far_apart_are_found_without_their_numbers_of_rows(test: float, rows: int, severity: str | None) -> None:
+    splits = {"validation": ReportedSplit(rows, accuracy=0.87), "test": ReportedSplit(rows, accuracy=test)}
+    assert severities(EvaluationEvidence(splits, 2)).get("EVL015") == severity
+
+
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.code != "EVL012"], ids=lambda rule: rule.code)
 @pytest.mark.parametrize(
     "claims",

@@ -263,6 +263,53 @@ def test_an_evaluation_of_one_class_is_reported(tmp_path: Path) -> None:
     assert "EVL038" not in codes(diagnose(write(tmp_path / "rows.json", few)))
 
 
+@pytest.mark.parametrize("digits", [2, 16])
+def test_a_report_without_rows_of_a_class_is_no_collapse(digits: int, tmp_path: Path) -> None:
+    """45 of 60 rows are right, and all are positive: the scores equal those of one class for every row of two."""
+    for positive, right in ((60, 45), (30, 45)):
+        labels = np.arange(60) < positive
+        predicted = np.where(np.arange(60) % 4 == 3, ~labels, labels)
+        values = classification_report(
+            labels, predicted, labels=[False, True], target_names=["bad", "good"], output_dict=True, zero_division=0
+        )
+        assert round(60 * values["accuracy"]) == right
+        rounded = {
+            key: {name: round(float(one), digits) for name, one in entry.items()}
+            if isinstance(entry, dict)
+            else round(float(entry), digits)
+            for key, entry in values.items()
+        }
+        results = {"metric": "accuracy", "accuracy": 0.75, "eval_samples": 60, "report": rounded}
+        folder = tmp_path / str(positive)
+        (folder / "model").mkdir(parents=True)
+        write(folder / "model" / "config_setfit.json", {"normalize_embeddings": False, "labels": None})
+        file = write(folder / "eval_results.json", results)
+        expected = {"EVL038": "warning"} if positive == 60 else {}
+        assert codes(diagnose(file)) == expected
+        alone = diagnose(folder)
+        assert codes(alone) == expected
+        assert "SetFit" in alone.kind
+        assert "EVL038" in alone.checked
+
+
+def test_an_mcc_of_zero_of_rows_of_one_class_is_no_collapse(tmp_path: Path) -> None:
+    entries = {"bad": {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "support": 0}}
+    for rows in (0, 900):
+        entries["bad"]["support"] = rows
+        entries["good"] = {"precision": 0.93, "recall": 0.93, "f1-score": 0.93, "support": 901}
+        file = write(tmp_path / "results.json", {"report": {**entries, "accuracy": 0.93}, "mcc": 0.0})
+        assert set(codes(diagnose(file))) & {"EVL038", "EVL032"} == ({"EVL038"} if rows == 0 else {"EVL032"})
+
+
+@pytest.mark.parametrize("is_swapped", [True, False])
+def test_a_report_next_to_the_metrics_of_a_trainer_is_read(is_swapped: bool, tmp_path: Path) -> None:
+    predicted = np.where(LABELS == 1, 1, 2 - LABELS) if is_swapped else PREDICTED
+    accuracy = float((predicted == LABELS).mean())
+    results = {"eval_accuracy": accuracy, "eval_loss": 0.5, "confusion_matrix": confusion_matrix(LABELS, predicted)}
+    write(tmp_path / "eval_results.json", {**results, "confusion_matrix": results["confusion_matrix"].tolist()})
+    assert ("EVL007" in codes(diagnose(tmp_path))) == is_swapped
+
+
 def test_scores_next_to_a_list_of_true_classes_give_the_predictions(tmp_path: Path) -> None:
     scores = np.full((300, 3), 0.1)
     scores[np.arange(300), PREDICTED] = 0.8

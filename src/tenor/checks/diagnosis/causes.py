@@ -268,7 +268,7 @@ def ranked_causes(
     """Confirmed causes first, those with symptoms before others; then suspected ones, the likeliest first.
 
     A short training is a fact, but only a heuristic explanation: it is suspected, and comes after what the run's own
-    settings show.
+    settings show. Where an error is left unexplained, its suspects come before a confirmed note.
     """
     by_code = {finding.code: finding for finding in findings}
     confirmed = _confirmed(by_code, set(skipped), rules)
@@ -281,7 +281,11 @@ def ranked_causes(
     ]
     suspected = _suspected(by_code, set(skipped), observations, rules)
     recorded = [one for one in suspected if likelihood(rules[one.code], one.symptoms, observations) == RECORDED]
-    return (*certain, *recorded, *heuristic, *(one for one in suspected if one not in recorded))
+    known = {code for cause in certain for code in (cause.code, *cause.symptoms)}
+    has_open_error = any(one.severity == "error" and one.code not in known for one in findings)
+    last = [cause for cause in certain if has_open_error and by_code[cause.code].severity == "note"]
+    certain = [cause for cause in certain if cause not in last]
+    return (*certain, *recorded, *heuristic, *(one for one in suspected if one not in recorded), *last)
 
 
 def _confirmed(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) -> list[Cause]:

@@ -103,6 +103,9 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
                 has_evaluation=True if has_evaluation else False if history.is_whole else None,
             )
         )
+    elif held_out_loss and not loss and not history.is_last:
+        # A course of validation losses alone, such as an exported chart of them.
+        evidence.append(StepEvidence(np.zeros(0), np.zeros(0), n_classes, validation_loss=held_out_loss))
     for split in ("validation", "test"):
         if not best_series(by_split[split], ACCURACY) and (matrices := _matrices(by_split[split])):
             by_split[split]["accuracy"] = {step: float(np.trace(m) / m.sum()) for step, m in matrices.items()}

@@ -42,8 +42,9 @@ MAX_BYTES = 2**28
 MAX_RECORDS = 1_000_000
 MOST_STEPS = 2**53
 """Above it, float64 does not represent every step exactly."""
-TABLE_EXPORT = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
+TABLE_EXPORT = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 """A column in the CSV of a chart of Weights & Biases."""
+CHART = "an exported chart of Weights & Biases"
 EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
 """As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
 CELLS = (("tp",), ("tn",), ("fp",), ("fn",))
@@ -113,11 +114,8 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
     if _is_long(plain):
         return _of_long(header, rows), "a training history (a value per row)"
     records: Records = [dict(zip(header, row, strict=False)) for row in rows]
-    runs = {match["run"] for name in header if (match := TABLE_EXPORT.fullmatch(name))}
-    if runs:
-        return {
-            run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in sorted(runs)
-        }, ("an exported chart of Weights & Biases")
+    if runs := _runs_of_chart(header):
+        return {run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in runs}, CHART
     if (file := EVALUATION_FILE.search(path.name)) and not any(map(split_of, header)):
         split = "test" if file["test"] else "eval"
         records = [{name if _axis([name]) else f"{split}/{name}": one for name, one in row.items()} for row in records]
@@ -126,6 +124,23 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
         # Of simpletransformers: counts without a split are those of the evaluation, and so are the scores next to them.
         records = [{_of_evaluation(name): one for name, one in row.items()} for row in records]
     return {"": history_of_records(records, path)}, "a training history (a table)"
+
+
+def chart_in(path: Path) -> tuple[str, dict[str, History]] | None:
+    """The name of the axis of an exported chart of Weights & Biases, and the history of each run in it; None for
+    another file. Raises UserError if the table is broken."""
+    if path.suffix.lower() not in TABLES or path.stat().st_size > MAX_BYTES:
+        return None
+    header, rows = _table(path)
+    runs, axis = _runs_of_chart(header), _axis(header)
+    if not runs or axis is None:
+        return None
+    records: Records = [dict(zip(header, row, strict=False)) for row in rows]
+    return _plain(axis), {run: history_of_records(_of_run(records, run), path) for run in runs}
+
+
+def _runs_of_chart(header: Sequence[str]) -> list[str]:
+    return sorted({match["run"] for name in header if (match := TABLE_EXPORT.fullmatch(name))})
 
 
 def _of_evaluation(name: str) -> str:

@@ -1,14 +1,16 @@
 """A folder with the files of training histories, which may be of several trainings, or several of the same one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tenor.checks.diagnosis.artifacts import Artifacts
-from tenor.checks.diagnosis.history_files import LINES, TABLES, is_history_file, read_history_file
+from tenor.checks.diagnosis.history import history_evidence
+from tenor.checks.diagnosis.history_files import CHART, LINES, TABLES, is_history_file, read_history_file
 from tenor.checks.diagnosis.result_files import TEXT, read_results_folder
+from tenor.checks.diagnosis.wandb_charts import JoinedCharts, joined_charts
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.errors import UserError
@@ -32,9 +34,13 @@ def history_files(folder: Path) -> list[Path]:
 def read_history_folder(folder: Path) -> list[Artifacts]:
     """The histories of a folder, and the results next to them: those of the run, if it is the only one."""
     histories = history_files(folder)
-    runs = _without_copies(
-        replace(run, name=f"{file.name} {run.name}".strip()) for file in histories for run in read_history_file(file)
-    )
+    charts = joined_charts(histories)
+    of_charts = {file for one in charts.values() for file in one.files}
+    others = [file for file in histories if file not in of_charts]
+    read = [replace(run, name=f"{file.name} {run.name}".strip()) for file in others for run in read_history_file(file)]
+    runs = _without_copies([*read, *_runs_of_charts(charts)])
+    if not runs:
+        return read_history_file(histories[0])  # Says which metrics it contains.
     results = read_results_folder(folder, but_not=histories)
     if len(runs) > 1 or not results:
         return [*runs, *(replace(one, name="results") for one in results)] if len(runs) > 1 else [_unnamed(runs[0])]
@@ -47,6 +53,15 @@ def read_history_folder(folder: Path) -> list[Artifacts]:
     notes = (*run.notes, *([_copied(result)] if is_copy else []), *result.notes)
     both = replace(run, evidence=(*run.evidence, *further), notes=notes)
     return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
+
+
+def _runs_of_charts(charts: Mapping[str, JoinedCharts]) -> Iterator[Artifacts]:
+    """The run of each name with a known metric."""
+    for name, joined in charts.items():
+        history = joined.history()
+        if evidence := history_evidence(history):
+            kind = CHART if len(joined.files) == 1 else "exported charts of Weights & Biases"
+            yield Artifacts(kind, evidence, name, notes=history.notes, files=joined.files)
 
 
 def _without_copies(runs: Iterable[Artifacts]) -> list[Artifacts]:

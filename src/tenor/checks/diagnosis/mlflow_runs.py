@@ -6,16 +6,20 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.history import History, Series, classes_in, history_evidence, logged_number
+from tenor.checks.diagnosis.mlflow_artifacts import artifact_results, with_artifacts
 from tenor.checks.diagnosis.search_results import connect, tables_of
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
 FOLDER, DATABASE, META = "mlruns", "mlflow.db", "meta.yaml"
+STORES, ARTIFACTS = (FOLDER, "mlartifacts"), "artifacts"
+"""Next to a database: where the program itself, or its server, keeps the files of the runs."""
 KIND = "an MLflow run"
 MAX_RUNS = 50
 MAX_VALUES = 1_000_000
@@ -38,6 +42,8 @@ class MlflowRun:
     params: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    artifacts: list[Path] = field(default_factory=list)
+    """The folders of the files that it logged."""
 
 
 def is_mlflow_database(path: Path) -> bool:
@@ -81,10 +87,11 @@ def read_mlflow(path: Path) -> list[Artifacts]:
 def _artifacts(run: MlflowRun) -> Artifacts | None:
     series = {name: values for name, values in run.series.items() if not name.startswith(SYSTEM)}
     evidence = history_evidence(History(series, is_whole=True), classes_in(run.params))
-    if not evidence:
-        return None
     settings: Mapping[str, Any] = {key: _value(text) for key, text in run.params.items()}
-    return Artifacts(KIND, evidence, run.name, settings=settings, files=tuple(run.files), notes=tuple(run.notes))
+    recorded = Artifacts(KIND, evidence, run.name, settings=settings, files=tuple(run.files), notes=tuple(run.notes))
+    results = [artifact_results(folder) for folder in run.artifacts]
+    whole = reduce(with_artifacts, results, recorded)
+    return whole if whole.evidence else None
 
 
 def _value(text: str) -> Any:
@@ -110,7 +117,7 @@ def _of_folder(folder: Path) -> MlflowRun:
     meta = parse_yaml(text, str(folder / META)).value
     meta = meta if isinstance(meta, Mapping) else {}
     name, begun = meta.get("run_name"), logged_number(meta.get("start_time"))
-    run = MlflowRun(str(name or folder.name), begun or 0.0, files=[folder / META])
+    run = MlflowRun(str(name or folder.name), begun or 0.0, files=[folder / META], artifacts=[folder / ARTIFACTS])
     for file in _files(folder / "params"):
         run.params[file.relative_to(folder / "params").as_posix()] = _parameter(file)
         run.files.append(file)
@@ -165,6 +172,9 @@ def _read(database: sqlite3.Connection, path: Path) -> Iterator[MlflowRun]:
     )
     for run_id, name, begun in database.execute(query, (MAX_RUNS + 1,)).fetchall():
         run = MlflowRun(str(name or run_id), float(begun or 0), files=[path])
+        run.artifacts = [
+            place for store in STORES for place in sorted(path.parent.glob(f"{store}/*/{run_id}/{ARTIFACTS}"))
+        ]
         run.params = dict(database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run_id,)))
         rows = database.execute(
             "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY timestamp LIMIT ?",

@@ -329,7 +329,9 @@ def _confusion_of(report: Mapping[str, Any] | None) -> np.ndarray | None:
     support, recall, precision = np.array(values, dtype=np.float64).T
     if (support < 0).any() or support.sum() > MAX_ROWS or not ((recall >= 0) & (recall <= 1)).all():
         return None
-    if any(rounding_of(r) * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
+    # One program writes all of them, so that a short number next to a long one is exact.
+    rounding = min(map(rounding_of, (*recall.tolist(), *precision.tolist())))
+    if any(rounding * s > 0.25 and r not in (0.0, 1.0) for r, s in zip(recall, support, strict=True)):
         return None
     correct = np.round(recall * support)
     if len(classes) == 2:

@@ -16,8 +16,11 @@ from tenor.checks.diagnosis.artifacts import (
 from tenor.checks.diagnosis.event_files import classes_in_events, event_folders
 from tenor.checks.diagnosis.model_alone import Saved, saved_evidence, with_saved
 from tenor.checks.diagnosis.results_json import (
+    CONFUSION_KEYS,
+    REPORT_KEYS,
     TRAINING_RESULTS,
     claims_of,
+    is_evaluation,
     non_finite_metrics,
     read_further_results,
 )
@@ -118,8 +121,11 @@ def _is_at(history: Records, name: str, step: float | None, value: float) -> boo
 SCORES = ("eval_matthews_correlation", "eval_mcc", "eval_macro_f1", "eval_f1_macro", "eval_f1")
 """Of validations without an accuracy, the first of these."""
 STATE = "trainer_state.json"
-RESULTS = ("all_results.json", "eval_results.json")
-CONFIG = "config.json"
+EVALUATION = "eval_results.json"
+RESULTS = ("all_results.json", EVALUATION)
+WITHOUT_PREFIX = (*CONFUSION_KEYS, *REPORT_KEYS)
+OTHER_SPLITS = ("train", "test", "predict")
+CONFIG, SETFIT = "config.json", "config_setfit.json"
 CLASSIFIER = "ForSequenceClassification"
 """The end of the name of a classifier; `transformers` writes its number of classes only if it is not 2, the default."""
 
@@ -176,13 +182,15 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
     whole = totals_of(state, folder, mean_loss)
     steps = steps if steps is not None else whole.as_steps(n_classes)
     last = _last_evaluation(folder, history)
-    claims, further = claims_of(last, ""), read_further_results(folder, (*RESULTS, STATE, FINDINGS))
+    claims = claims_of(last, "")
+    by_split = [name for name in RESULTS if claims is None and _is_evaluation(folder / name)]
+    further = read_further_results(folder, (*(name for name in RESULTS if name not in by_split), STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
     splits |= {name if name not in splits else file: result for file, name, result in further.splits}
     checked = (
         ("the last evaluation", non_finite_metrics(last)),
         ("the log", _not_finite_in(history, last, has_steps=steps is not None)),
-        *((name, _training_results_not_finite(folder / name)) for name in (*RESULTS, TRAINING_RESULTS)),
+        *((name, _training_results_not_finite(folder / name, last)) for name in (*RESULTS, TRAINING_RESULTS)),
         *further.not_numbers,
     )
     broken = {name: metrics for name, metrics in checked if metrics}
@@ -203,8 +211,9 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
             evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes, claims, mean_loss))
         )
     earlier = read_findings(folder / FINDINGS)
+    is_setfit = not state and (any(folder.glob(SETFIT)) or any(folder.glob(f"*/{SETFIT}")))
     return Artifacts(
-        "the output of transformers.Trainer",
+        "a model of SetFit and its results" if is_setfit else "the output of transformers.Trainer",
         tuple(evidence),
         earlier=earlier,
         settings=arguments.values,
@@ -302,10 +311,12 @@ def _not_finite_in(history: Records, last: Mapping[str, Any], has_steps: bool) -
     return tuple(message for message in named if message.removeprefix("eval_") not in known)
 
 
-def _training_results_not_finite(file: Path) -> tuple[str, ...]:
+def _training_results_not_finite(file: Path, last: Mapping[str, Any]) -> tuple[str, ...]:
     if not file.is_file():
         return ()
-    return tuple(message for message in non_finite_metrics(_mapping(file)) if not message.startswith("eval_"))
+    known = set(non_finite_metrics(last))
+    messages = non_finite_metrics(_mapping(file))
+    return tuple(message for message in messages if not message.startswith("eval_") and message not in known)
 
 
 def _mean_loss(folder: Path, history: Records) -> float | None:
@@ -405,11 +416,26 @@ def _kept(folder: Path, name: str, best: str) -> bool | None:
 
 
 def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
-    """The last value of each metric, from the results, else from the log; without the prefix `eval_`."""
+    """The last value of each metric, from the results, else from the log; without the prefix `eval_`.
+
+    Programs that write such results themselves add a report or a matrix, or write all names without the prefix.
+    """
     metrics: dict[str, Any] = {}
-    for record in [*history, *(_mapping(folder / name) for name in RESULTS if (folder / name).is_file())]:
+    for record in history:
         metrics |= {key: value for key, value in record.items() if key.startswith("eval_")}
+    for name in RESULTS:
+        record = _mapping(folder / name) if (folder / name).is_file() else {}
+        is_bare = name == EVALUATION and "train_loss" not in record
+        metrics |= {
+            key: value
+            for key, value in record.items()
+            if key.startswith("eval_") or key in WITHOUT_PREFIX or (is_bare and not key.startswith(OTHER_SPLITS))
+        }
     return {key.removeprefix("eval_") if key != "eval_samples" else key: value for key, value in metrics.items()}
+
+
+def _is_evaluation(file: Path) -> bool:
+    return file.is_file() and is_evaluation(_mapping(file))
 
 
 def _n_classes(config: Mapping[str, Any]) -> int | None:

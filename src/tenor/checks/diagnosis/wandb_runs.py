@@ -8,8 +8,9 @@ a run is synced.
 """
 
 import json
+import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from tenor.checks.diagnosis.history import (
     logged_number,
     plain_setting,
     series_of_records,
+    split_of,
 )
 from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
+from tenor.checks.diagnosis.wandb_charts import joined_charts
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
 
 FOLDER = "wandb"
 RUN_FOLDERS = ("run-*", "offline-run-*")
 RECORD = "*.wandb"
-SUMMARY, CONFIG = "wandb-summary.json", "config.yaml"
+SUMMARY, CONFIG, METADATA = "wandb-summary.json", "config.yaml", "wandb-metadata.json"
 KIND = "a Weights & Biases run"
 MAX_RUNS = 50
 MAX_BYTES = 2**29
@@ -41,6 +44,7 @@ HEADER, BLOCK, ENTRY = 7, 2**15, struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 HISTORY, SUMMARY_RECORD, CONFIG_RECORD, RUN = 2, 3, 5, 17
 """Numbers of the fields of `Record`."""
+HELD_OUT = ("validation", "test")
 AXES = ("global_step", "_step")
 """The optimizer's steps, as transformers and Lightning log them, before the number of calls of `wandb.log`."""
 
@@ -58,6 +62,10 @@ class WandbRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    per_epoch: bool = False
+    """Whether the steps of the history are epochs."""
+    is_part: bool = False
+    """Whether the history is of some metrics only, those of the exported charts."""
 
 
 def wandb_folders(path: Path) -> list[Path]:
@@ -150,13 +158,68 @@ def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
         record.summary = {**record.summary, **(_flat(value) if isinstance(value, Mapping) else {})}
         files.append(file)
     if not record.history:
-        for file in sorted((*run.glob("*.*"), *(run / "files").glob("*.*"))):
-            if file not in files and file.name != "wandb-metadata.json" and is_history_file(file):
-                histories, _ = histories_in(file)
-                record.history = _rows(next(iter(histories.values())))
-                files.append(file)
-                break
+        found = sorted((*run.glob("*.*"), *(run / "files").glob("*.*")))
+        exported = [file for file in found if file not in files and file.name != METADATA and is_history_file(file)]
+        files += _read_exports(exported, record)
     return record, files
+
+
+def _read_exports(exported: Sequence[Path], record: WandbRecord) -> Sequence[Path]:
+    """Fill a record from the exported history of all metrics, else from the charts of its run; the files read."""
+    charts = joined_charts(exported)
+    of_charts = {file for one in charts.values() for file in one.files}
+    for file in exported:
+        if file not in of_charts:
+            record.history = _rows(next(iter(histories_in(file)[0].values())))
+            return [file]
+    if not charts:
+        return []
+    histories = {name: one.history() for name, one in charts.items()}
+    name = max(histories, key=lambda one: _agreement(histories[one], record.summary))
+    if others := [one for one in charts if one != name]:
+        record.notes.append(f"not read: the charts of {', '.join(others[:8])}, since the summary is that of {name}")
+    record.name = record.name or name
+    record.history = _rows(histories[name])
+    record.per_epoch, record.is_part = histories[name].per_epoch, True
+    record.notes += histories[name].notes
+    return charts[name].files
+
+
+def _agreement(history: History, summary: Mapping[str, Any]) -> int:
+    """The number of metrics whose last value is that of the summary."""
+    last = {name: values[max(values)] for name, values in history.series.items() if values}
+    return sum(logged_number(summary.get(name)) == value for name, value in last.items())
+
+
+def _with_summary(record: WandbRecord) -> tuple[list[dict[str, Any]], list[str]]:
+    """The history with what only the summary says, and how it was read: results that were set after the training, and
+    losses and accuracies that ended in NaN, which an export leaves blank."""
+    rows = [dict(row) for row in record.history]
+    at_end: dict[str, Any] = {"_step": len(rows), **{k: v for k, v in rows[-1].items() if _last_part(k) in AXES}}
+    lost = []
+    for name, value in record.summary.items():
+        number, split = logged_number(value), split_of(name)
+        if name.startswith("_") or number is None or not (split in HELD_OUT or is_metric(name)):
+            continue
+        logged = [at for at, row in enumerate(rows) if logged_number(row.get(name)) is not None]
+        if math.isfinite(number):
+            at_end |= {name: number} if split in HELD_OUT and not logged else {}
+        elif not logged or math.isfinite(logged_number(rows[logged[-1]][name]) or 0.0):
+            at_end[name] = number
+            lost.append(f"{name} ended in {value}, as the summary says; blanks before it are read as such")
+            for row in rows[logged[-1] + 1 if logged else 0 :]:
+                row |= {name: number} if _has_others_of(split, row) else {}
+    return [*rows, at_end], lost
+
+
+def _has_others_of(split: str, row: Mapping[str, Any]) -> bool:
+    """Whether a record contains metrics of a split; the epoch is in every one."""
+    others = (name for name in row if split_of(name) == split and _last_part(name) not in ("epoch", *AXES))
+    return any(logged_number(row[name]) is not None and not name.startswith("_") for name in others)
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _rows(history: History) -> list[dict[str, Any]]:
@@ -175,7 +238,10 @@ def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts |
         step = logged_number(record.summary.get("_step"))
         rows = [{"_step": step if step is not None and step == step else 0, **record.summary}]
         notes.append("only the last value of every metric is recorded; export the history as CSV for the course")
-    axis = next((key for name in AXES for row in rows for key in row if key.rpartition("/")[2] == name), None)
+    elif rows:
+        rows, lost = _with_summary(record)
+        notes += lost
+    axis = next((key for name in AXES for row in rows for key in row if _last_part(key) == name), None)
     steps, at = [], 0
     for number, row in enumerate(rows):
         step = logged_number(row.get(axis)) if axis else None
@@ -185,7 +251,13 @@ def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts |
     named = [{key: value for key, value in row.items() if not key.startswith("_") and key != axis} for row in rows]
     series = series_of_records(zip(steps, named, strict=True))
     lone = len(record.history) == 0
-    history = History(series, epochs=_epochs(rows), is_whole=not lone, is_last=lone)
+    history = History(
+        series,
+        per_epoch=record.per_epoch,
+        epochs=_epochs(rows),
+        is_whole=not lone and (bool(record.summary) or not record.is_part),
+        is_last=lone,
+    )
     evidence = history_evidence(history, classes_in(record.settings))
     if not evidence:
         return None
@@ -199,7 +271,7 @@ def _epochs(rows: list[dict[str, Any]]) -> float | None:
         number
         for row in rows
         for key, value in row.items()
-        if key.rpartition("/")[2] == "epoch" and (number := logged_number(value)) is not None
+        if _last_part(key) == "epoch" and (number := logged_number(value)) is not None
     ]
     return max(logged) if logged else None
 

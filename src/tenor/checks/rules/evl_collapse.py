@@ -9,6 +9,7 @@ from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, Report
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_measures import (
+    MOST_ROWS,
     accuracy,
     class_indices,
     class_name,
@@ -48,8 +49,6 @@ MIN_VALIDATIONS = 3
 FITTED, ABOVE_CHANCE = 0.25, 1.1
 # A higher accuracy that does not change may be that of a good model on a few validation rows.
 MOST_OF_ONE_CLASS = 0.75
-# float64 represents every count below it exactly.
-MOST_ROWS = 2**53
 
 
 def collapse(claims: ReportedSplit, n_classes: int) -> tuple[int, int, int, float] | None:

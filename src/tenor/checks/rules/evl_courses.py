@@ -9,7 +9,7 @@ from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_chance import classes_never_learned
-from tenor.checks.rules.evl_measures import joined, one_class_of, per_split
+from tenor.checks.rules.evl_measures import is_of_one_true_class, joined, one_class_of, per_split
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
 MIN_VALIDATIONS = 3
@@ -160,9 +160,9 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
     predicts several classes it is near 0 at worst, but not exactly 0. The F1 of the predicted class is 2a / (1 + a),
     and 0 for every other one.
 
-    Look-alikes: a split whose rows are all of one class also has an MCC of 0 and the same F1. With very skewed classes,
-    predicting the most frequent one nearly always may be right. Of two classes, a model that is right for rows of one
-    class only has the same F1, although it predicts both.
+    Look-alikes: a split whose rows are all of one class also has an MCC of 0 and the same F1; it passes where a report
+    shows this in its supports. With very skewed classes, predicting the most frequent one nearly always may be right.
+    Of two classes, a model that is right for rows of one class only has the same F1, although it predicts both.
 
     Fix: count the labels of the rows that were trained on; then follow the first finding that explains this one.
 
@@ -318,6 +318,8 @@ def _one_class_in_scores(claims: ReportedSplit) -> str:
     """What shows that one class was predicted, as text; empty if nothing does."""
     if claims.confusion is not None or claims.predicted is not None:
         raise CannotTell("the counts are known")
+    if is_of_one_true_class(claims.report):
+        raise CannotTell("all evaluated rows are of one class")  # Then the MCC is 0, whatever is predicted.
     recalls = claims.recalls or {}
     k = one_class_of(claims)
     if len(recalls) < 2 and claims.mcc is None and (claims.accuracy is None or claims.macro_f1 is None):

@@ -156,6 +156,26 @@ def is_of_subset(report: Mapping[str, object]) -> bool:
     return "micro avg" in report and "accuracy" not in report
 
 
+MOST_ROWS = 2**53
+"""float64 represents every count below it exactly."""
+
+
+def supports_of(report: Mapping[str, object] | None) -> dict[str, float]:
+    """The number of rows of each class in a report of all classes; empty if it does not tell."""
+    if not report or is_of_subset(report):
+        return {}
+    entries = {key: one for key, one in report.items() if isinstance(one, Mapping) and not key.endswith(" avg")}
+    rows = {key: entry.get("support") for key, entry in entries.items()}
+    known = {key: float(n) for key, n in rows.items() if isinstance(n, int | float) and 0 <= n < MOST_ROWS}
+    return known if len(known) == len(rows) else {}
+
+
+def is_of_one_true_class(report: Mapping[str, object] | None) -> bool:
+    """Whether a report of several classes counts rows of one of them only."""
+    supports = supports_of(report)
+    return len(supports) > 1 and sum(n > 0 for n in supports.values()) == 1
+
+
 def rounding_of(value: float) -> float:
     """The largest rounding error of a written number: half of its last decimal, and float32's resolution."""
     decimals = repr(float(value)).lower().partition("e")[0].partition(".")[2]
@@ -173,10 +193,12 @@ def one_class_of(claims: ReportedSplit) -> int | None:
     """K, if accuracy and F1 are exactly those of predicting one class of K for every row; else None.
 
     With the share a of that class, the accuracy is a, its F1 is 2a / (1 + a), that of the others 0, and the macro F1 is
-    2a / ((1 + a) K). Rows that are all of one class give the same scores. An F1 without a mean may be that of the
-    predicted class itself: then K is 1.
+    2a / ((1 + a) K). Rows that are all of one class give the same scores, whatever is predicted: None if the report
+    counts no others. An F1 without a mean may be that of the predicted class itself: then K is 1.
     """
     share, f1 = claims.accuracy, claims.macro_f1
+    if is_of_one_true_class(claims.report):
+        return None
     if share is None or f1 is None or claims.macro_name not in ("macro F1", "F1") or not (0 < share < 1 and f1 > 0):
         return None
     # One program writes both, so that a short number next to a long one is exact.

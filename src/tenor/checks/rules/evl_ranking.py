@@ -14,6 +14,7 @@ from tenor.checks.rules.evl_measures import (
     class_name,
     confusion,
     distributions,
+    is_of_one_true_class,
     joined,
     numbering_differs,
     per_split,
@@ -36,7 +37,9 @@ CLEAR_GAIN, NOT_SIGNIFICANT = 0.02, 0.05
 # A relabelling must give a good classifier, not only a less bad one.
 GOOD_ACCURACY = 0.5
 RELABELLING_GAIN = 0.05
-FAR_APART = 0.05
+FAR_APART, LITTLE_IN_COMMON = 0.05, 0.3
+# Share of 1/K.
+FAR_BELOW_CHANCE = 0.5
 # Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
 TIE = 1e-6
 PAIRS_SHOWN = 8
@@ -202,7 +205,7 @@ def no_better_than_text_baseline(evaluation: EvaluationEvidence) -> Finding | No
     "EVL007",
     "error",
     symptoms=("swapped classes",),
-    explains=("low accuracy", "class never predicted"),
+    explains=("low accuracy", "class never predicted", "splits disagree"),
     says_why=False,
 )
 def labels_swapped(evaluation: EvaluationEvidence) -> Finding | None:
@@ -243,33 +246,53 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
 
     Measures: the difference between the two accuracies, by a two-sided test of two proportions.
 
-    Threshold: 0.05 and p < 0.001, with at least 100 rows in both.
+    Threshold: 0.05 and p < 0.001, with at least 100 rows in both; 0.3 where a number of rows is not recorded, which is
+    significant from 60 rows on in both. A warning from 0.3 on, else a note.
 
     Why: one of the two results is misleading: the test rows come from another source, validation rows were seen in
     training, or hundreds of trials were selected on the validation rows.
 
-    Look-alikes: a test split from another domain on purpose; therefore only a note.
+    Look-alikes: a test split from another domain on purpose; therefore only a note, unless the two have little in
+    common. An accuracy on the test rows that is far below chance shows labels that are numbered differently.
 
-    Fix: look for rows shared with training, and for a distribution shift between the splits.
+    Fix: compare the class names of the splits; look for rows shared with training, and for a distribution shift.
 
     Reference: Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?
     """
     if not {"validation", "test"} <= set(evaluation.splits):
         raise CannotTell("results on validation and on test rows are needed")
-    (a, n), (b, m) = (accuracy(evaluation.splits[split], evaluation.n_classes) for split in ("validation", "test"))
-    if min(n, m) < MIN_ROWS_FOR_WARNING:
+    (a, n), (b, m) = (_accuracy_and_rows(evaluation, split) for split in ("validation", "test"))
+    if 0 < n < MIN_ROWS_FOR_WARNING or 0 < m < MIN_ROWS_FOR_WARNING:
         raise CannotTell(f"fewer than {MIN_ROWS_FOR_WARNING} rows in one of the splits")
-    pooled = (a * n + b * m) / (n + m)
-    deviation = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    if abs(a - b) < FAR_APART or abs(a - b) < 3.29 * deviation:  # 3.29: two-sided p = 0.001
+    if n and m:
+        pooled = (a * n + b * m) / (n + m)
+        limit = max(FAR_APART, 3.29 * sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)))  # Two-sided p = 0.001.
+    else:
+        limit = LITTLE_IN_COMMON
+    if abs(a - b) < limit:
         return None
+    rows = [f" (n = {count:,})" if count else "" for count in (n, m)]
     return Finding(
-        observed=f"validation {a:.4f} (n = {n:,}), test {b:.4f} (n = {m:,})",
+        observed=f"validation {a:.4f}{rows[0]}, test {b:.4f}{rows[1]}",
         expected=f"less than {100 * FAR_APART:.0f} points apart",
         n=n + m,
-        cause="the splits differ in distribution, or validation rows were seen in training or selected on too often",
+        cause="the splits differ in distribution, or validation rows were seen in training or selected on too often"
+        if b > FAR_BELOW_CHANCE / evaluation.n_classes or a < b
+        else "the test rows number the classes differently, or come from another source",
         fix="look for rows shared with training, and compare length, source and labels of the two splits",
+        severity="warning" if abs(a - b) >= LITTLE_IN_COMMON else RULE_SEVERITY,
     )
+
+
+def _accuracy_and_rows(evaluation: EvaluationEvidence, split: str) -> tuple[float, int]:
+    """The accuracy of a split, and its rows; 0 where their number is not recorded."""
+    claims = evaluation.splits[split]
+    try:
+        return accuracy(claims, evaluation.n_classes)
+    except CannotTell:
+        if claims.accuracy is None or not 0 <= claims.accuracy <= 1:
+            raise
+        return float(claims.accuracy), 0
 
 
 def _not_argmax(claims: ReportedSplit, n_classes: int) -> tuple[int, bool]:
@@ -327,6 +350,8 @@ def _against_majority(claims: ReportedSplit, n_classes: int) -> tuple[float, flo
     except CannotTell:
         if claims.majority_accuracy is None:
             raise CannotTell("the class frequencies are not known") from None
+        if is_of_one_true_class(claims.report):
+            raise CannotTell("all labels are of one class") from None
         return share, claims.majority_accuracy, n, None
     support = counts.sum(axis=1)
     if (support > 0).sum() < 2:

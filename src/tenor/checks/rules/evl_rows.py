@@ -9,7 +9,7 @@ from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, Report
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.dat_splits import SAME_WORDS, WHOLESALE, WHOLESALE_ROWS, distinct
-from tenor.checks.rules.evl_measures import accuracy, class_name, confusion, joined, per_split
+from tenor.checks.rules.evl_measures import accuracy, class_name, confusion, joined, per_split, supports_of
 from tenor.checks.rules.shared import text_keys
 from tenor.runs.findings import RULE_SEVERITY, Finding, Severity
 
@@ -21,7 +21,7 @@ FEWEST_ROWS = 20
 def one_true_class(evaluation: EvaluationEvidence) -> Finding | None:
     """All evaluated rows have the same true class
 
-    Measures: the true classes of the evaluated rows, or the rows of the confusion matrix.
+    Measures: the true classes of the evaluated rows, the rows of the confusion matrix, or the supports of a report.
 
     Threshold: 20 rows or more, all of one class, of a model with more classes; an exact invariant.
 
@@ -34,26 +34,33 @@ def one_true_class(evaluation: EvaluationEvidence) -> Finding | None:
 
     Reference: Powers 2011, Evaluation: from precision, recall and F-measure to ROC, informedness, markedness.
     """
-    counts = per_split(evaluation, lambda claims: confusion(claims, evaluation.n_classes).sum(axis=1))
+    counts = per_split(evaluation, lambda claims: _true_rows(claims, evaluation.n_classes))
     alone = [
-        (name, claims, rows)
-        for name, claims, rows in counts
+        (name, names[int(rows.argmax())], rows)
+        for name, _, (names, rows) in counts
         if len(rows) > 1 and rows.sum() >= FEWEST_ROWS and rows.max() == rows.sum()
     ]
     if not alone:
         return None
     return Finding(
-        observed=joined(
-            [
-                (name, f"all {int(rows.sum()):,} rows are of class {class_name(claims, int(rows.argmax()))}")
-                for name, claims, rows in alone
-            ]
-        ),
+        observed=joined([(name, f"all {int(rows.sum()):,} rows are of class {one}") for name, one, rows in alone]),
         expected=f"rows of all {max(len(rows) for *_, rows in alone):,} classes",
         n=sum(int(rows.sum()) for *_, rows in alone),
         cause="the evaluated rows are the first ones of a source that is sorted by class, or were filtered",
         fix="evaluate rows of every class: shuffle before rows are chosen, or choose them by class",
     )
+
+
+def _true_rows(claims: ReportedSplit, n_classes: int) -> tuple[list[str], np.ndarray]:
+    """The names of the classes and the rows of each; CannotTell if neither counts nor supports are known."""
+    try:
+        rows = confusion(claims, n_classes).sum(axis=1)
+    except CannotTell:
+        supports = supports_of(claims.report)
+        if not supports:
+            raise
+        return list(supports), np.array(list(supports.values()))
+    return [class_name(claims, k) for k in range(len(rows))], rows
 
 
 @rule("EVL019", "error")
