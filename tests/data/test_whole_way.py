@@ -164,6 +164,17 @@ def test_columns_that_cannot_be_known_are_named_in_the_same_message(tmp_path: Pa
     assert "data.text_column=NAME data.label_column=NAME" in told
 
 
+@pytest.mark.parametrize(
+    "content", [b'sep="\ntext"label\na"1\n', b'sep=;\ntext;label\n"a" b;1\n', b"sep=;\n", b"sep=\n\n"]
+)
+def test_a_separator_that_is_none_and_malformed_rows_are_refused_like_the_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert "is for Excel and is not a header" in refusal(path)
+    path.write_bytes(content + "é;1\n".encode("latin-1"))
+    assert "is for Excel and is not a header" in refusal(path)
+
+
 @pytest.mark.parametrize("kind", ["folders", "files", "save_to_disk", "archive", "column"])
 def test_a_published_validation_split_that_stays_unused_is_named(kind: str, tmp_path: Path) -> None:
     names, rows = ("train", "validation", "test"), "text,label\nfine,pos\ndull,neg\n"

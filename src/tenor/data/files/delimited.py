@@ -249,8 +249,12 @@ def _refuse_excel_line(path: Path, required: Sequence[str] = (), error: NotUtf8 
         first = lines.readline(PART_BYTES).strip()
         if not first.lower().startswith("sep=") or len(first) > len("sep=x"):
             return
-        rows = Dialect(first[len("sep=") :] or delimiter_of(path)).reader(lines)
-        options, columns = _settings(list(islice(filter(None, rows), SAMPLE_ROWS)), required)
+        named = first[len("sep=") :]
+        rows = Dialect(named if named in (",", *OTHER_DELIMITERS) else delimiter_of(path)).reader(lines)
+        try:
+            options, columns = _settings(list(islice(filter(None, rows), SAMPLE_ROWS)), required)
+        except csv.Error:  # What else is wrong will be reported without this line.
+            options = columns = ""
     new, what = new_name(path, "_without_sep"), f"its first line, {first!r}, is for Excel and is not a header"
     if error is None or encoding is None:
         head, read = f"{path}: {what}. {columns}Remove it", content_of(path, "tail -n +2")
