@@ -1,7 +1,9 @@
 """Exports of Weights & Biases and stores of MLflow as people keep them: charts one by one, summaries, artifacts."""
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +225,23 @@ def test_swapped_labels_come_before_a_note(tmp_path: Path) -> None:
     diagnosis = diagnose(folder)
     assert {"EVL007": "error", "LOS015": "note"}.items() <= found(diagnosis).items()
     assert diagnosis.causes[0].code == "DAT009"
+
+
+@pytest.mark.parametrize("store", ["mlruns", "mlartifacts"])
+def test_artifacts_next_to_a_database_are_read(store: str, tmp_path: Path) -> None:
+    series = {"train_loss": [0.67, 0.5, 0.4, 0.35, 0.33], "val_loss": HELD_OUT, "val_accuracy": ACCURACY}
+    for name, counts in (("swapped", SWAPPED), ("right", RIGHT)):
+        file = write(tmp_path / name / store / "0" / "abc" / "artifacts" / "test_cm.json", {"confusion_matrix": counts})
+        with closing(sqlite3.connect(tmp_path / name / "mlflow.db")) as database:
+            database.executescript(
+                "CREATE TABLE runs (run_uuid, name, start_time, lifecycle_stage);"
+                "CREATE TABLE metrics (run_uuid, key, step, value, is_nan, timestamp);"
+                "CREATE TABLE params (run_uuid, key, value);"
+            )
+            database.execute("INSERT INTO runs VALUES ('abc', 'n', 1, 'active')")
+            rows = [(key, 50 * k, value, k) for key, values in series.items() for k, value in enumerate(values)]
+            database.executemany("INSERT INTO metrics VALUES ('abc', ?, ?, ?, 0, ?)", rows)
+            database.commit()
+        diagnosis = diagnose(tmp_path / name)
+        assert ("EVL007" in found(diagnosis)) == bool(errors_and_warnings(diagnosis)) == (counts is SWAPPED)
+        assert not [note for note in diagnosis.notes if file.name in note]
