@@ -192,7 +192,7 @@ def test_parquet_files_are_found_and_joined_in_order(tmp_path: Path, place: str)
 def test_unlabelled_parquet_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "label": [-1]}), tmp_path / "train-0.parquet")
     pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "test-0.parquet")
-    with pytest.raises(UserError, match="label is -1, which marks an unlabelled row"):
+    with pytest.raises(UserError, match="are -1, which marks unlabelled rows"):
         read_source(Data(source="imdb", path=str(tmp_path)))
 
 

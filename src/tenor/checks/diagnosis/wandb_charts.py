@@ -11,7 +11,7 @@ OTHER_AXIS = "another axis than the chart of the training loss, of which the las
 
 
 @dataclass(frozen=True)
-class Chart:
+class ExportedChart:
     """What a file contains of one run."""
 
     file: Path
@@ -23,7 +23,7 @@ class Chart:
 class JoinedCharts:
     """The charts of one run."""
 
-    charts: list[Chart] = field(default_factory=list)
+    charts: list[ExportedChart] = field(default_factory=list)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -64,7 +64,7 @@ def joined_charts(files: Iterable[Path]) -> dict[str, JoinedCharts]:
     for file in files:
         axis, histories = chart_in(file) or ("", {})
         for run, history in histories.items():
-            runs.setdefault(run, JoinedCharts()).charts.append(Chart(file, axis, history))
+            runs.setdefault(run, JoinedCharts()).charts.append(ExportedChart(file, axis, history))
     return runs
 
 
