@@ -200,7 +200,7 @@ class Later(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for _ in range(6000):
+        for _ in range(90_000):  # Half an hour: a busy machine may need minutes to the first chunk.
             time.sleep(0.02)
             parts = list(self.output.glob("*.parts/0*.parquet"))
             if len(parts) >= self.chunks and self.kill():

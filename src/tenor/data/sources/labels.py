@@ -252,8 +252,9 @@ def _strings(rows: SourceRows, column: str, role: Role, faults: dict[str, dict[i
 
 def _blank_rows(texts: pa.ChunkedArray) -> list[int]:
     """The rows whose text is blank; they are refused by no reader, because a rule judges them."""
-    lengths = pc.utf8_length(pc.utf8_trim_whitespace(texts)).fill_null(1).to_numpy()
-    return np.flatnonzero(lengths == 0).tolist()
+    # Trimmed copies of the texts may not fit into memory.
+    blank = pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0)).fill_null(False)
+    return np.flatnonzero(blank.to_numpy()).tolist()
 
 
 def _blank_note(rows: SourceRows, texts: pa.ChunkedArray, column: str) -> list[str]:
