@@ -156,6 +156,13 @@ def test_the_command_reads_the_file_of_data_in_an_archive(name: str, with_readme
     assert len(read(*pasted(told))) >= 3
 
 
+def test_the_classes_below_a_sep_line_are_those_of_all_rows(tmp_path: Path) -> None:
+    """A file that is sorted by class begins with hundreds of rows of one."""
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\ntext;label\n" + "dull;0\n" * 300 + "fine;4\n" * 300)
+    assert read(*pasted(refusal(path))).class_names == ("0", "4")
+
+
 def test_columns_that_cannot_be_known_are_named_in_the_same_message(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("sep=;\nNr;Aussage;Art\n1;schön;gut\n2;öde;schlecht\n".encode("cp1252"))

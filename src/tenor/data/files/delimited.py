@@ -143,14 +143,10 @@ def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> Us
         header = tidied_names(first[0])[0]
         if lost := lost_first_row([path], header, first[1:], required, delimiter, values, encoding):
             return UserError(f"{error.head} It looks like {encoding}. And {lost.removeprefix(f'{path}: ')}")
-        options, label = likely_settings(header, required)
-        if label is not None and len(required) > 1:
-            options += classes_setting(values(header.index(label)))
-        unknown, columns = unknown_columns(header, required)
+        options, columns = _settings(records(), required)
     except (csv.Error, IndexError):  # What else is wrong will be reported when the file is UTF-8.
         return error
-    more = options + unknown
-    return UserError(f"{error.head} {columns}{encoding_fix(path, more=more)}") if more else error
+    return UserError(f"{error.head} {columns}{encoding_fix(path, more=options)}") if options else error
 
 
 def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
@@ -252,7 +248,7 @@ def _refuse_excel_line(path: Path, required: Sequence[str] = (), error: NotUtf8 
         named = first[len("sep=") :]
         rows = Dialect(named if named in (",", *OTHER_DELIMITERS) else delimiter_of(path)).reader(lines)
         try:
-            options, columns = _settings(list(islice(filter(None, rows), SAMPLE_ROWS)), required)
+            options, columns = _settings(filter(None, rows), required)
         except csv.Error:  # What else is wrong will be reported without this line.
             options = columns = ""
     new, what = new_name(path, "_without_sep"), f"its first line, {first!r}, is for Excel and is not a header"
@@ -268,16 +264,16 @@ def _lines(path: Path, encoding: str | None) -> IO[str]:
     return open_text(path) if encoding is None else io.TextIOWrapper(open_bytes(path), encoding, "replace", "")
 
 
-def _settings(sample: Sequence[list[str]], required: Sequence[str]) -> tuple[str, str]:
-    """The settings for the columns of a header and the classes in its rows; a sentence with the names of the columns,
-    if those of text and label cannot be known."""
-    if not sample:
+def _settings(records: Iterator[list[str]], required: Sequence[str]) -> tuple[str, str]:
+    """The settings for the columns of a header and the classes in the rows below; a sentence with the names of the
+    columns, if those of text and label cannot be known."""
+    header = tidied_names(next(records, []))[0]
+    if not header:
         return "", ""
-    header = tidied_names(sample[0])[0]
     options, label = likely_settings(header, required)
     if label is not None and len(required) > 1:
         at = header.index(label)
-        options += classes_setting([record[at] for record in sample[1:] if len(record) > at])
+        options += classes_setting(record[at] for record in records if len(record) > at)
     unknown, columns = unknown_columns(header, required)
     return options + unknown, columns
 
