@@ -209,6 +209,19 @@ def test_a_recorded_rate_decides_whether_the_rate_is_suspected(rate: float, is_s
     assert (diagnosis.causes[0].code == "OPT007") == is_suspected
 
 
+@pytest.mark.parametrize(("rate", "first"), [(2e-5, "LOS007"), (30.0, "OPT007")])
+def test_a_recorded_rate_that_is_far_too_large_comes_before_the_nan_that_it_explains(
+    rate: float, first: str, tmp_path: Path
+) -> None:
+    state = trainer_state()
+    for k, one in enumerate(state["log_history"]):
+        one |= {"loss": math.nan if k > 5 else 0.7, "learning_rate": rate} if "loss" in one else {}
+    diagnosis = diagnose(write(tmp_path / "trainer_state.json", state).parent)
+    assert diagnosis.causes[0].code == first
+    assert "LOS007" in {cause.code for cause in diagnosis.causes if cause.status == "confirmed"}
+    assert f"begin with {first}" in diagnosis.conclusion
+
+
 def test_a_suspect_says_what_the_records_lack() -> None:
     causes = diagnose(Path(__file__).parents[1] / "folders" / "trainer_rate_far_too_large").causes
     [settled] = [cause.settled_by for cause in causes if cause.code == "OPT012"]

@@ -267,8 +267,9 @@ def ranked_causes(
 ) -> tuple[Cause, ...]:
     """Confirmed causes first, those with symptoms before others; then suspected ones, the likeliest first.
 
-    A short training is a fact, but only a heuristic explanation: it is suspected, and comes after what the run's own
-    settings show. Where an error is left unexplained, its suspects come before a confirmed note.
+    What the run's own settings show comes before a confirmed finding that it explains, such as the NaN of a rate of 30.
+    A short training is a fact, but only a heuristic explanation: it is suspected, and comes after those. Where an error
+    is left unexplained, its suspects come before a confirmed note.
     """
     by_code = {finding.code: finding for finding in findings}
     confirmed = _confirmed(by_code, set(skipped), rules)
@@ -285,7 +286,9 @@ def ranked_causes(
     has_open_error = any(one.severity == "error" and one.code not in known for one in findings)
     last = [cause for cause in certain if has_open_error and by_code[cause.code].severity == "note"]
     certain = [cause for cause in certain if cause not in last]
-    return (*certain, *recorded, *heuristic, *(one for one in suspected if one not in recorded), *last)
+    first = [one for one in recorded if set(one.symptoms) & {cause.code for cause in certain}]
+    behind = [one for one in recorded if one not in first]
+    return (*first, *certain, *behind, *heuristic, *(one for one in suspected if one not in recorded), *last)
 
 
 def _confirmed(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) -> list[Cause]:
