@@ -13,6 +13,7 @@ from sklearn.metrics import classification_report
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.diagnosis.diagnose import read_artifacts
 from tenor.checks.evidence.training_evidence import StepEvidence
+from tenor.errors import UserError
 
 LOSSES = [0.69, 0.63, 0.58, 0.48, 0.41, 0.33, 0.33, 0.35, 0.18, 0.20, 0.26, 0.29]
 HELD_OUT = [0.61, 0.47, 0.36, 0.33, 0.335]
@@ -245,3 +246,42 @@ def test_artifacts_next_to_a_database_are_read(store: str, tmp_path: Path) -> No
         diagnosis = diagnose(tmp_path / name)
         assert ("EVL007" in found(diagnosis)) == bool(errors_and_warnings(diagnosis)) == (counts is SWAPPED)
         assert not [note for note in diagnosis.notes if file.name in note]
+
+
+# Tables: `wandb.plot.confusion_matrix`, `wandb.Table`, `mlflow.log_table`.
+
+
+def counted(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, Any]:
+    cells = [[a, b, float(matrix[i][j])] for i, a in enumerate(names) for j, b in enumerate(names)]
+    return {"columns": ["Actual", "Predicted", "nPredictions"], "data": cells}
+
+
+def predicted(matrix: Sequence[Sequence[int]]) -> dict[str, Any]:
+    rows = [(i, j) for i, line in enumerate(matrix) for j, count in enumerate(line) for _ in range(count)]
+    return {"columns": ["text", "label", "prediction"], "data": [[f"text {k}", i, j] for k, (i, j) in enumerate(rows)]}
+
+
+@pytest.mark.parametrize("table", [counted(SWAPPED, ["bad", "good"]), predicted(SWAPPED)])
+def test_tables_with_columns_and_data_are_results(table: dict[str, Any], tmp_path: Path) -> None:
+    assert found(diagnose(write(tmp_path / "test.table.json", table)))["EVL007"] == "error"
+
+
+def test_the_last_matrix_that_a_run_logged_to_weights_and_biases_is_read(tmp_path: Path) -> None:
+    """Each step has its own file, with a digest in its name; the first ones have two swapped classes."""
+    run = tmp_path / "run-20260301_101500-abcd1234" / "files"
+    write(run / "wandb-summary.json", {**SUMMARY, "train/loss": 0.3, "val/loss": 0.35, "val/accuracy": 0.8875})
+    names = [f"conf_mat_table_{step}_{digest * 20}.table.json" for step, digest in ((2, "c"), (10, "0"), (9, "f"))]
+    for name, matrix in zip(names, (SWAPPED, RIGHT, SWAPPED), strict=True):
+        write(run / "media" / "table" / "val" / name, counted(matrix, ["bad", "good"]))
+    diagnosis = diagnose(tmp_path)
+    assert found(diagnosis) == {}
+    assert "EVL007" in diagnosis.checked
+    assert f"of 3 files such as {names[1]}, the last one was read" in diagnosis.notes
+    write(run / "media" / "table" / "val" / names[1], counted(SWAPPED, ["bad", "good"]))
+    assert found(diagnose(tmp_path))["EVL007"] == "error"
+
+
+@pytest.mark.parametrize("value", [{"columns": ["a", "a"], "data": []}, {"columns": ["a"], "data": [[1, 2]]}])
+def test_tables_that_are_none_are_refused(value: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        diagnose(write(tmp_path / "table.json", value))

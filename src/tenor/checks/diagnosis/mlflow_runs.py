@@ -12,7 +12,7 @@ from typing import Any
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.history import History, Series, classes_in, history_evidence, logged_number
-from tenor.checks.diagnosis.mlflow_artifacts import artifact_results, with_artifacts
+from tenor.checks.diagnosis.logged_artifacts import artifact_results, with_artifacts
 from tenor.checks.diagnosis.search_results import connect, tables_of
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError

@@ -12,6 +12,7 @@ from tenor.checks.diagnosis.history_files import history_of_records
 from tenor.checks.diagnosis.predictions_file import (
     LABEL,
     PREDICTED,
+    has_prediction_columns,
     has_predictions,
     predictions_artifacts,
     read_predictions_file,
@@ -28,6 +29,7 @@ from tenor.checks.diagnosis.results_json import (
     read_evaluation,
 )
 from tenor.checks.diagnosis.search_results import refuse_search
+from tenor.checks.diagnosis.split_tables import Columns, columns_of, counted_matrix
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
@@ -90,9 +92,11 @@ def read_table(path: Path) -> list[Artifacts]:
 
 
 def read_json_results(value: Any, path: Path) -> list[Artifacts] | None:
-    """Evidence from a JSON value: a bare matrix, lists of classes, or an evaluation; None for other values."""
+    """Evidence from a JSON value: a bare matrix, a table, lists of classes, or an evaluation; None for other values."""
     if is_matrix(value):
         return _read_value({"confusion_matrix": value}, path, "a confusion matrix (JSON)")
+    if columns := columns_of(value):
+        return _read_columns(columns, path)
     if isinstance(value, Mapping) and has_predictions(value):
         artifacts = predictions_artifacts(sheet_of_columns(path, with_names_of_classes(value)))
         metrics = claims_of({key: one for key, one in value.items() if not isinstance(one, list)}, str(path))
@@ -100,6 +104,13 @@ def read_json_results(value: Any, path: Path) -> list[Artifacts] | None:
     if is_evaluation(value):
         return read_evaluation(value, path)
     return None
+
+
+def _read_columns(columns: Columns, path: Path) -> list[Artifacts] | None:
+    """Evidence from a table's columns: a matrix or predictions; None for other tables."""
+    if counted := counted_matrix(columns):
+        return _read_value(counted, path, "a confusion matrix (JSON)", is_named=True)
+    return predictions_artifacts(sheet_of_columns(path, columns)) if has_prediction_columns(list(columns)) else None
 
 
 def with_names_of_classes(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -121,13 +132,15 @@ def with_names_of_classes(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def _read_value(value: Mapping[str, Any], path: Path, kind: str) -> list[Artifacts]:
+def _read_value(value: Mapping[str, Any], path: Path, kind: str, is_named: bool = False) -> list[Artifacts]:
+    """Evidence from a matrix or a report. `is_named`: the file itself says which classes are the true ones."""
     claims = claims_of(value, str(path))
     if claims is None:
         raise UserError(f"{path}: contains no result. Accepted: {ACCEPTED}.")
     name = guessed_split(path.name) or "evaluation"
     broken = {path.name: non_finite_metrics(value)}
-    evidence = evaluation_evidence({name: _with_matrix_note(claims, value)}, not_numbers=broken)
+    claims = claims if is_named else _with_matrix_note(claims, value)
+    evidence = evaluation_evidence({name: claims}, not_numbers=broken)
     return [Artifacts(kind, (evidence,))]
 
 

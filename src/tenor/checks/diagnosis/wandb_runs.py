@@ -27,6 +27,7 @@ from tenor.checks.diagnosis.history import (
     split_of,
 )
 from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
+from tenor.checks.diagnosis.logged_artifacts import artifact_results, with_artifacts
 from tenor.checks.diagnosis.wandb_charts import joined_charts
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -34,6 +35,7 @@ from tenor.errors import UserError
 FOLDER = "wandb"
 RUN_FOLDERS = ("run-*", "offline-run-*")
 RECORD = "*.wandb"
+TABLES = "files/media/table"
 SUMMARY, CONFIG, METADATA = "wandb-summary.json", "config.yaml", "wandb-metadata.json"
 KIND = "a Weights & Biases run"
 MAX_RUNS = 50
@@ -89,8 +91,9 @@ def read_wandb_folders(path: Path) -> list[Artifacts]:
     artifacts, notes = [], []
     for run in every[-MAX_RUNS:]:
         record, files = _run(run)
-        one = _artifacts(record, files, run.name)
-        if one is None:
+        recorded = _artifacts(record, files, run.name)
+        one = with_artifacts(recorded or Artifacts(KIND, (), record.name or run.name), artifact_results(run / TABLES))
+        if not one.evidence:
             names = sorted({name for row in record.history for name in row} | set(record.summary))
             notes.append(f"not read: {run.name} has no loss or accuracy among {', '.join(names[:8]) or 'no metrics'}")
             notes += record.notes

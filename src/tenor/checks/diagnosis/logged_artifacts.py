@@ -1,4 +1,4 @@
-"""Results that a run logged to MLflow as files: a confusion matrix or a report in JSON or text, next to its metrics."""
+"""Results that a run logged to MLflow or Weights & Biases as files: a matrix, a report or predictions."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,10 @@ MODEL = "MLmodel"
 """In the folder of a saved model, whose other files are parts of it."""
 MAX_FILES, MAX_BYTES = 50, 2**26
 SAME_ACCURACY = 1e-3
+UNNAMED = ("evaluation", "predictions")
+"""What a result is called whose file names no split."""
+NUMBERS = re.compile(r"_[0-9a-f]{20}(?=\.table\.json$)|\d+")
+"""What differs between files of one result: the step, and the digest in names of Weights & Biases."""
 
 
 @dataclass
@@ -34,18 +38,22 @@ def artifact_results(folder: Path) -> ArtifactResults:
     """The results in a run's folder of artifacts, of files that are numbered only the last one. Those of the training
     rows and files of any other kind are left to the list of unread files."""
     results = ArtifactResults()
-    for file in islice(_newest(folder), MAX_FILES):
+    for *earlier, file in islice(_by_name(folder), MAX_FILES):
         try:
             runs = _read(file)
         except UserError:
             continue  # Named among the files that were not read.
         found = [one for run in runs for one in run.evidence if isinstance(one, EvaluationEvidence) and one.splits]
         for evaluation in found:
-            results.splits += [(name, file, claims) for name, claims in evaluation.splits.items()]
+            for name, claims in evaluation.splits.items():
+                place = split_of(file.relative_to(folder).as_posix())
+                results.splits.append((place or name if name in UNNAMED else name, file, claims))
             results.not_numbers |= evaluation.not_numbers or {}
         if found:
-            results.files.append(file)
+            results.files += (*earlier, file)
             results.notes += [note for run in runs for note in run.notes]
+            if earlier:
+                results.notes.append(f"of {len(earlier) + 1} files such as {file.name}, the last one was read")
     return results
 
 
@@ -80,15 +88,15 @@ def _read(file: Path) -> list[Artifacts]:
     return read_table(file) if suffix in DELIMITERS else read_printed_results(file)
 
 
-def _newest(folder: Path) -> Iterator[Path]:
-    """The files that may contain results, of those with the same name but for its numbers the one with the largest."""
+def _by_name(folder: Path) -> Iterator[list[Path]]:
+    """The files that may contain results; those whose names differ only by their numbers together, in their order."""
     models = {file.parent for file in folder.rglob(MODEL)}
-    newest: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for file in sorted(folder.rglob("*"), key=_numbers):
         is_result = file.suffix.lower() in (".json", *DELIMITERS, *TEXT) and split_of(file.stem) != "train"
         if is_result and file.is_file() and file.stat().st_size <= MAX_BYTES and not models & set(file.parents):
-            newest[re.sub(r"\d+", "#", file.relative_to(folder).as_posix())] = file
-    return iter(sorted(newest.values()))
+            named.setdefault(NUMBERS.sub("#", file.relative_to(folder).as_posix()), []).append(file)
+    return iter(sorted(named.values(), key=lambda files: files[-1]))
 
 
 def _numbers(file: Path) -> tuple[list[int], str]:
