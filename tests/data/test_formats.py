@@ -20,7 +20,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from tenor.data.files import json_records, opening
+from tenor.data.files import json_scanner, opening
 from tenor.data.files.json_records import parse_record
 from tenor.data.sources.labels import read_table
 from tenor.errors import UserError
@@ -517,7 +517,7 @@ def test_json_values_are_read_as_if_the_file_were_read_at_once(tmp_path: Path, m
     for layout in (json.dumps(records), json.dumps({"k": [], "rows": records}, indent=3)):
         path = put(tmp_path / "a.json", layout)
         for size in (1, 2, 3, 7, 100, 10_000):
-            monkeypatch.setattr(json_records, "PART_CHARACTERS", size)
+            monkeypatch.setattr(json_scanner, "PART_CHARACTERS", size)
             chunks = list(file_inputs.read_chunks(file_inputs.open_input(path)))
             assert [json.loads(line) for chunk in chunks for line in chunk.kept["record"].to_pylist()] == records
     path = put(
