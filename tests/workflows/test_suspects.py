@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenor.checks.rules.dat_splits import groups_within
+from tenor.checks.rules.near_duplicates import groups_within
 from tenor.workflows.audit import EXCLUDE_BELOW, suspects
 from tiny_rows import labelled
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from tenor.checks.rules.dat_splits import SAME_WORDS, groups_within
+from tenor.checks.rules.dat_splits import SAME_WORDS
+from tenor.checks.rules.near_duplicates import groups_within
 from tenor.config.schema import Config
 from tenor.console.run import progress_line, show_notes
 from tenor.data.batching import TokenExamples
