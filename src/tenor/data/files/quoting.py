@@ -10,26 +10,21 @@ Written here because the readers of pandas and Arrow take one quoting for given,
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 from tenor.data.files.dialect import Dialect, Span, spans
 from tenor.data.files.opening import open_text
+from tenor.data.files.row_profile import FEWEST_ROWS, ColumnProfile, RowProfile, data_rows, row_profile
 from tenor.errors import UserError
 
-FEW_VALUES = 50
-"""Maximum count of distinct values in a column of classes."""
-FEWEST_ROWS = 3
-"""Minimum count of rows from which a column's values show what is valid in it."""
 TOLERATED = 0.1
 """Share of the lines of a TSV file with literal quotes that may have another number of fields: such lines are reported
 one by one. Texts contain commas, so in a CSV file every line must have the header's number."""
 SHOWN_LINES = 5
 SHOWN_CHARACTERS = 60
 ROW_NUMBER = re.compile(r"[0-9]{1,18}")
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
             found = detect_quoting(path, width, escaped)
             note = f"quotes in quoted fields are escaped by backslashes (first in line {scan.escaped:,}), and read so"
             return replace(found, notes=(*notes, note, *found.notes))
-    profile = _profile(path, width, dialect)
+    profile = row_profile(path, width, dialect)
     doubts = _doubts(path, profile)
     if doubts.wrong.count and _are_literal(scan, profile, doubts):
         note = _literal_note(scan, width, doubts.wrong.first[0].line)
@@ -121,7 +116,7 @@ class _Scan:
 def _scan(path: Path, width: int, dialect: Dialect) -> _Scan:
     scan = _Scan()
     mark = f'{dialect.delimiter} "'
-    for span in _rows(path, dialect):
+    for span in data_rows(path, dialect):
         for at, line in enumerate(span.lines):
             if not scan.escaped and '\\"' in line:
                 scan.escaped = span.first + at
@@ -137,139 +132,6 @@ def _scan(path: Path, width: int, dialect: Dialect) -> _Scan:
         if mark in span.lines[0]:
             scan.spaced += any(value.startswith(' "') for value in span.record[1:])
     return scan
-
-
-@dataclass
-class _Column:
-    """Values of one column, from unambiguous rows."""
-
-    count: int = 0
-    are_numbers: bool = True
-    are_filled: bool = True
-    distinct: set[str] | None = field(default_factory=set)
-    """None once there are more than `FEW_VALUES`."""
-    enclosed: int = 0
-    """Count of values in quotes."""
-    most_words: int = 0
-    have_digits: bool = True
-    """Whether each value contains a digit, like row numbers and ids."""
-
-    def add(self, value: str) -> None:
-        self.count += 1
-        self.most_words = max(self.most_words, len(value.split()))
-        self.have_digits = self.have_digits and any(map(str.isdigit, value))
-        self.are_numbers = self.are_numbers and NUMBER.fullmatch(value) is not None
-        self.are_filled = self.are_filled and bool(value.strip())
-        if self.distinct is not None:
-            self.distinct.add(value)
-            if len(self.distinct) > FEW_VALUES:
-                self.distinct = None
-
-    @property
-    def is_class(self) -> bool:
-        """Whether its values repeat, like those of classes."""
-        return self.count >= FEWEST_ROWS and self.distinct is not None and 2 * len(self.distinct) <= self.count
-
-    @property
-    def tells(self) -> bool:
-        """Whether its values show which other values are valid in the column."""
-        return self.is_class or (self.count >= FEWEST_ROWS and self.are_numbers)
-
-    def fits(self, value: str) -> bool:
-        if self.are_filled and not value.strip():
-            return False
-        if self.tells and self.enclosed == self.count and not value.startswith('"'):
-            return False
-        if self.is_class and self.distinct is not None:
-            return value in self.distinct
-        return not self.tells or NUMBER.fullmatch(value) is not None
-
-    def admits(self, value: str) -> bool:
-        """Whether a value is possible in the column, such as a class name that occurs in no other row."""
-        if self.count < FEWEST_ROWS or (self.is_class and self.fits(value)):
-            return True
-        if not value.strip():
-            return not self.are_filled
-        if self.are_numbers:
-            return NUMBER.fullmatch(value) is not None
-        has_shape = not value[0].isspace() and len(value.split()) <= 2 * self.most_words
-        return has_shape and (not self.have_digits or any(map(str.isdigit, value)))
-
-
-@dataclass
-class _Profile:
-    """Statistics of the unambiguous rows: those on one line that are well-formed with enclosing quotes."""
-
-    dialect: Dialect
-    columns: list[_Column]
-    of_all: list[_Column]
-    """The same including the records of several lines: outside the joined text, their values are those of rows."""
-    enclosing: int = 0
-    """Records whose quotes must enclose: they surround a delimiter, a line break or a doubled quote."""
-    bare: int = 0
-    """Fields with a literal quote."""
-
-    @property
-    def rows(self) -> int:
-        return min(column.count for column in self.columns)
-
-    @property
-    def tells(self) -> bool:
-        return any(column.tells for column in self.columns)
-
-    @property
-    def quotes_enclose(self) -> bool:
-        always = any(column.count >= FEWEST_ROWS and column.enclosed == column.count for column in self.columns)
-        return always or self.enclosing > self.bare
-
-    def fits(self, fields: list[str]) -> bool:
-        """Whether a line, read with literal quotes, is a row."""
-        same = len(fields) == len(self.columns)
-        return same and all(column.fits(value) for column, value in zip(self.columns, fields, strict=True))
-
-    def admits(self, line: str, text_at: int) -> bool:
-        """Whether a single line could be a row: with enclosing quotes, or with any text in the column `text_at` between
-        values as in the other rows."""
-        width = len(self.columns)
-        places = [at for at in range(width) if at != text_at]
-        for fields in (self.dialect.plain_fields(line), self.dialect.fields_alone(line)):
-            values = [*fields[:text_at], *fields[len(fields) - (width - 1 - text_at) :]]
-            if len(fields) >= width and all(
-                self.of_all[at].admits(value) for at, value in zip(places, values, strict=True)
-            ):
-                return True
-        return False
-
-
-def _profile(path: Path, width: int, dialect: Dialect) -> _Profile:
-    profile = _Profile(dialect, [_Column() for _ in range(width)], [_Column() for _ in range(width)])
-    for span in _rows(path, dialect):
-        if len(span.record) == width:
-            for column, value in zip(profile.of_all, span.record, strict=True):
-                column.add(value)
-        if len(span.lines) == 1 and len(span.record) == width:
-            for column, value in zip(profile.columns, span.record, strict=True):
-                column.add(value)
-            if '"' in span.lines[0]:
-                _add_quotes(profile, span)
-    return profile
-
-
-def _add_quotes(profile: _Profile, span: Span) -> None:
-    line = span.lines[0].rstrip("\r\n")
-    fields = profile.dialect.plain_fields(line)
-    if len(fields) != len(profile.columns):
-        profile.enclosing += 1
-        written = ['"' + value.replace('"', '""') + '"' for value in span.record]
-        if profile.dialect.delimiter.join(written) == line:
-            for column in profile.columns:
-                column.enclosed += 1
-        return
-    for column, value in zip(profile.columns, fields, strict=True):
-        is_enclosed = value.startswith('"')
-        column.enclosed += is_enclosed
-        profile.enclosing += is_enclosed and '""' in value[1:-1]
-        profile.bare += not is_enclosed and '"' in value
 
 
 @dataclass(frozen=True)
@@ -314,10 +176,10 @@ class _Doubts:
     """Whether all these lines are rows if quotes are literal."""
 
 
-def _doubts(path: Path, profile: _Profile) -> _Doubts:
+def _doubts(path: Path, profile: RowProfile) -> _Doubts:
     places = {kind: _Places() for kind in ("malformed", "rows", "numbered rows", "either")}
     all_fit = True
-    for span in _rows(path, profile.dialect):
+    for span in data_rows(path, profile.dialect):
         if not span.fault and len(span.lines) == 1:
             continue
         rows = _plain(span, profile.dialect)
@@ -336,7 +198,7 @@ def _doubts(path: Path, profile: _Profile) -> _Doubts:
     return _Doubts(wrong + places["numbered rows"], possible, all_fit)
 
 
-def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at: int) -> str:
+def _kind(rows: list[list[str]], fitting: list[list[str]], profile: RowProfile, at: int) -> str:
     """What the lines of one well-formed record are: a `text`, `rows`, `numbered rows` (which may be a text with a
     numbered list) or `either`. `fitting` are the lines that are rows if quotes are literal; `at` is the joined column.
 
@@ -356,14 +218,14 @@ def _kind(rows: list[list[str]], fitting: list[list[str]], profile: _Profile, at
         counted = any(_is_counted(fitting, place, profile) for place in range(at))
         return "rows" if by_tabs or after or named or counted else "numbered rows"
     ends = rows[0][at + 1 :][-len(later) :]
-    if after and len(ends) == len(later) and all(map(_Column.fits, later, ends)):
+    if after and len(ends) == len(later) and all(map(ColumnProfile.fits, later, ends)):
         return "either"
     if profile.tells or not all_fit:
         return "text"
     return "rows" if by_tabs and profile.rows >= FEWEST_ROWS and len(rows) > 2 else "either"
 
 
-def _could_be_rows(span: Span, profile: _Profile) -> bool:
+def _could_be_rows(span: Span, profile: RowProfile) -> bool:
     """Whether each line of a well-formed record could be a row. With a single column any line could, unless other rows
     show that quotes enclose. A text beyond the header's last column is a separate error."""
     if len(profile.columns) == 1:
@@ -378,7 +240,7 @@ def _joined_at(span: Span) -> int:
     return next((at for at, value in enumerate(span.record) if "\n" in value or "\r" in value), 0)
 
 
-def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
+def _is_counted(fitting: list[list[str]], at: int, profile: RowProfile) -> bool:
     """Whether a column contains consecutive row numbers."""
     values = [fields[at] for fields in fitting]
     if profile.columns[at].is_class or not all(ROW_NUMBER.fullmatch(value) for value in values):
@@ -386,7 +248,7 @@ def _is_counted(fitting: list[list[str]], at: int, profile: _Profile) -> bool:
     return all(int(one) + 1 == int(other) for one, other in pairwise(values))
 
 
-def _are_literal(scan: _Scan, profile: _Profile, doubts: _Doubts) -> bool:
+def _are_literal(scan: _Scan, profile: RowProfile, doubts: _Doubts) -> bool:
     if len(profile.columns) < 2 or profile.quotes_enclose:
         return False
     if profile.dialect.delimiter == "\t":
@@ -412,7 +274,7 @@ def _joined_note(possible: _Places) -> str:
     )
 
 
-def _refusal(scan: _Scan, profile: _Profile, wrong: _Places) -> str:
+def _refusal(scan: _Scan, profile: RowProfile, wrong: _Places) -> str:
     first, rest = wrong.first[0], wrong.first[1:]
     message = f"line {first.line:,} is malformed: {first.fault}: {_excerpt(first.text)}."
     if rest:
@@ -505,13 +367,3 @@ def _swallows(first: int, last: int) -> str:
 def _plain(span: Span, dialect: Dialect) -> list[list[str]]:
     """The lines of a span that are not blank, read with literal quotes."""
     return [fields for line in span.lines if (fields := dialect.plain_fields(line))]
-
-
-def _rows(path: Path, dialect: Dialect) -> Iterator[Span]:
-    """The spans below the header."""
-    with open_text(path) as lines:
-        below: Iterable[Span] = spans(lines, dialect)
-        for span in below:
-            if span.record:
-                break
-        yield from below
