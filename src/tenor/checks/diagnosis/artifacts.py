@@ -18,6 +18,8 @@ ACCEPTED = (
     "Parquet file of predictions, y_true and y_pred as lists (JSON), an experiments summary (JSON), an evaluation "
     "(JSON with confusion_matrix, report or accuracy), or a classification report or confusion matrix (.txt, CSV, JSON)"
 )
+NO_SPLIT = ("evaluation", "predictions")
+"""What the results of a file are called that names no split."""
 LARGEST_INTEGER = 10**300
 """Near the largest float64 (1.8e308): a larger integer cannot be used in a calculation."""
 

@@ -32,9 +32,11 @@ LEARNS_ANYWAY = frozenset({"DAT008", "LOS003", "LOS004", "OPT007", "OPT012", "PR
 losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
+NO_RATE = "OPT005"
 INVERTED = "LOS003"
-FEW_STEPS = "OPT030"
-"""A heuristic that explains a result, but excludes no other cause."""
+IMBALANCE = "DAT022"
+HEURISTICS = frozenset({"OPT030", IMBALANCE})
+"""A short training and imbalanced classes explain a result, but exclude no other cause."""
 DIVERGED = frozenset({"LOS007", "LOS008"})
 BELOW_CHANCE = "EVL030"
 UNCHANGED, OUTPUTS = "EVL033", "MOD001"
@@ -125,6 +127,8 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
     in the run itself."""
     if rule.code == OTHER_ROWS:
         return 3 if observations.spread else 1
+    if rule.code == IMBALANCE:
+        return 3 if observations.majority else 1
     if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms) and _is_destructive(observations):
         return RECORDED
     if rule.code == TOO_SMALL and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_tiny(observations):
@@ -133,6 +137,9 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
         return 2 if rule.code in OF_ONE_CLASS else 1
     if AT_CHANCE & set(symptoms) and observations.weights_kept:
         return 3 if _keeps_weights(rule) else 1
+    if AT_CHANCE & set(symptoms) and observations.weights_creep:
+        slows = "small updates" in rule.explains and rule.code not in NO_WEIGHT_MOVES | {NO_RATE}
+        return 3 if rule.code == TOO_SMALL else 2 if slows else 1
     if AT_CHANCE & set(symptoms) and observations.above_chance:
         return 2 if "diverging loss" in rule.explains else 1
     if AT_CHANCE & set(symptoms):
@@ -182,6 +189,8 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
     level = likelihood(rule, symptoms, observations)
     if rule.code == OTHER_ROWS and observations.spread:
         return "every class is predicted as often as it occurs, but its labels are met only by chance"
+    if rule.code == IMBALANCE and observations.majority:
+        return f"every prediction is the most frequent class: {observations.majority}"
     if rule.code == TOO_LARGE and observations.recorded_rate is not None:
         return f"the recorded learning rate is up to {observations.recorded_rate:.2g}"
     if rule.code == TOO_SMALL and level == RECORDED:
@@ -196,6 +205,8 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
         )
     if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
         return "the validation loss is the same in all validations: the weights hardly change, or not at all"
+    if AT_CHANCE & set(symptoms) and observations.weights_creep and level == 3:
+        return "the validation loss is far from that of equal probabilities and hardly moves: the weights hardly change"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):
         return ""
     text = [
@@ -268,17 +279,18 @@ def ranked_causes(
     """Confirmed causes first, those with symptoms before others; then suspected ones, the likeliest first.
 
     What the run's own settings show comes before a confirmed finding that it explains, such as the NaN of a rate of 30.
-    A short training is a fact, but only a heuristic explanation: it is suspected, and comes after those. Where an error
+    A short training and imbalanced classes are facts, but only heuristic explanations: they are suspected, and come
+    after those. Where an error
     is left unexplained, its suspects come before a confirmed note.
     """
     by_code = {finding.code: finding for finding in findings}
     confirmed = _confirmed(by_code, set(skipped), rules)
-    explained = {code for cause in confirmed if cause.code != FEW_STEPS for code in cause.symptoms}
-    certain = [cause for cause in confirmed if cause.code != FEW_STEPS]
+    certain = [cause for cause in confirmed if cause.code not in HEURISTICS]
+    explained = {code for cause in certain for code in cause.symptoms}
     heuristic = [
         replace(cause, status="suspected")
         for cause in confirmed
-        if cause.code == FEW_STEPS and not set(cause.symptoms) <= explained
+        if cause.code in HEURISTICS and not set(cause.symptoms) <= explained
     ]
     suspected = _suspected(by_code, set(skipped), observations, rules)
     recorded = [one for one in suspected if likelihood(rules[one.code], one.symptoms, observations) == RECORDED]
@@ -342,7 +354,7 @@ def _suspected(
     for finding in by_code.values():
         rule = rules.get(finding.code)
         roots = [by_code[root] for root in roots_of(finding, by_code)]
-        if finding.caused_by and not all(is_symptom(one, rules) or one.code == FEW_STEPS for one in roots):
+        if finding.caused_by and not all(is_symptom(one, rules) or one.code in HEURISTICS for one in roots):
             continue
         if rule is None or (finding.severity == "note" and not finding.caused_by):
             continue
@@ -367,7 +379,7 @@ def _causes_of_roots(finding: Finding, by_code: Mapping[str, Finding], rules: Ru
     Swapped labels explain a low accuracy: what else lowers an accuracy is no suspect then.
     """
     roots = [code for code in roots_of(finding, by_code) if code in rules] if finding.caused_by else []
-    roots = [code for code in roots if code != FEW_STEPS]
+    roots = [code for code in roots if code not in HEURISTICS]
     found = {code for root in roots or [finding.code] for code in causes_of(rules[root], rules.values())}
     return tuple(code for code in rules if code in found)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tenor.checks.diagnosis.artifacts import Artifacts
+from tenor.checks.diagnosis.artifacts import NO_SPLIT, Artifacts
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.runs.findings import Finding
@@ -111,11 +111,10 @@ def _scope(artifacts: Artifacts) -> str:
             parts.append(f"{first}{last:,}{planned} {item.unit}{'s' if last != 1 else ''}")
         if isinstance(item, EvaluationEvidence):
             rows = {name: claims.n for name, claims in item.splits.items() if claims.n}
-            parts += [f"{n:,} {'' if name in UNNAMED else f'{name} '}rows" for name, n in rows.items()][:SPLITS_SHOWN]
+            parts += [f"{n:,} {'' if name in NO_SPLIT else f'{name} '}rows" for name, n in rows.items()][:SPLITS_SHOWN]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-UNNAMED = ("predictions", "evaluation")
 """What a split is called if its file does not name it."""
 
 

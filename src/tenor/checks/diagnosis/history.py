@@ -126,6 +126,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         score=() if accuracy else _points(score),
         score_name=score_name,
         by_epoch=history.per_epoch,
+        epochs=history.epochs,
     )
     is_known = course.accuracy or course.score
     return (*evidence, *_last_evaluation(by_split, n_classes, course if is_known else None))

@@ -47,6 +47,7 @@ TABLE_EXPORT = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?
 CHART = "an exported chart of Weights & Biases"
 EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
 """As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 CELLS = (("tp",), ("tn",), ("fp",), ("fn",))
 COUNTS = {"tp", "tn", "fp", "fn"}
 """Columns of the counts of a confusion matrix of two classes."""
@@ -251,9 +252,26 @@ def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:
         values = [logged_number(record.get(name)) for record in records]
         # Lightning leaves the epoch of some records empty, sentence-transformers writes -1 for the end of an epoch.
         whole = [int(value) for value in values if value is not None and value == value and value.is_integer()]
-        if len(whole) == len(values) > 0 and (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole):
+        is_increasing = (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole)
+        is_repeated = _plain(name) in EPOCH_NAMES and _has_repeated(whole, records)
+        if len(whole) == len(values) > 0 and is_increasing and not is_repeated:
             return whole, ""
     return list(range(1, len(records) + 1)), "steps are the numbers of the records: no column contains increasing ones"
+
+
+def _has_repeated(epochs: Sequence[int], records: Records) -> bool:
+    """Whether two records of one epoch have a value of the same metric, as of several validations in an epoch."""
+    seen: set[tuple[int, str]] = set()
+    for epoch, record in zip(epochs, records, strict=True):
+        measured = {
+            (epoch, str(name))
+            for name, value in record.items()
+            if not _axis([str(name)]) and logged_number(value) is not None
+        }
+        if seen & measured:
+            return True
+        seen |= measured
+    return False
 
 
 def _axis(names: Sequence[str]) -> str | None:
@@ -316,7 +334,11 @@ def _is_header(names: Sequence[str]) -> bool:
         return False
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD) or _is_long(plain):
         return True
-    return _axis(names) is not None and len(names) > 1 and not {"text", "label", "sentence", "review"} & set(plain)
+    if len(names) < 2 or {"text", "label", "sentence", "review"} & set(plain):
+        return False
+    # The axis may have a name in another language; the losses of two splits are a history under any name.
+    losses = {split_of(name) for name in names if is_metric(name)}
+    return _axis(names) is not None or {"train", "validation"} <= losses
 
 
 def _delimiter(line: str) -> str:
@@ -337,8 +359,9 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error
     lines = text.splitlines(keepends=True)
+    delimiter = _delimiter(lines[0] if lines else "")
     try:
-        rows = [row for row in csv.reader(lines, delimiter=_delimiter(lines[0] if lines else "")) if row]
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
     except csv.Error as error:
         raise UserError(f"{path}: not a readable table ({error}). Write it again.") from error
     if not rows or len(rows) > MAX_RECORDS:
@@ -349,7 +372,13 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
             f"{path}: record {wrong:,} has {len(rows[wrong])} fields, the header has {len(rows[0])}. A metric that is "
             f"first logged later has no column; write the file again with all metrics from the start."
         )
-    return rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    below = [row for row in rows[1:] if len(row) == len(rows[0])]
+    return rows[0], below if delimiter == "," else [[_with_point(cell) for cell in row] for row in below]
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal comma, as Excel writes it in many countries, with a point."""
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:

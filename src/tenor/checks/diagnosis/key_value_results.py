@@ -2,8 +2,8 @@
 `eval_results_TASK.txt` with `test_results_TASK.txt` of transformers' older example programs (run_glue)."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,32 @@ def read_results_files(folder: Path) -> list[Artifacts]:
     """One run from the results of all tasks' files and the predictions next to them. Raises UserError for none."""
     config = read_any_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     n_classes = classes_in(config) if isinstance(config, Mapping) else None
+    parts = read_parts((*results_files(folder), *prediction_files(folder)), n_classes)
+    if not parts.splits and not any(parts.not_numbers.values()):
+        raise UserError(f"{folder}: no result can be read. {parts.notes[0] if parts.notes else ''}")
+    kind = "the results of an evaluation (text)"
+    evidence = evaluation_evidence(parts.splits, parts.n_classes, parts.not_numbers)
+    files = (*((folder / CONFIG,) if config else ()), *parts.files)
+    return [Artifacts(kind, (evidence,), files=files, notes=parts.notes)]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What several files of one run contain."""
+
+    splits: Mapping[str, ReportedSplit]
+    not_numbers: Mapping[str, tuple[str, ...]]
+    n_classes: int | None
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def read_parts(files: Iterable[Path], n_classes: int | None, known: Collection[str] = ()) -> Parts:
+    """The results or predictions in each file; a second one of a split, or of a `known` one, has the file's name."""
     splits: dict[str, ReportedSplit] = {}
     broken: dict[str, tuple[str, ...]] = {}
-    read, notes = [folder / CONFIG] if config else [], list[str]()
-    for file in (*results_files(folder), *_prediction_files(folder)):
+    read, notes = list[Path](), list[str]()
+    for file in files:
         try:
             part = _part(file, n_classes)
         except UserError as error:
@@ -93,12 +115,10 @@ def read_results_files(folder: Path) -> list[Artifacts]:
             continue
         read.append(file)
         broken |= part.not_numbers or {}
-        splits |= {name if name not in splits else f"{name} ({file.name})": one for name, one in part.splits.items()}
+        taken = {*splits, *known}
+        splits |= {name if name not in taken else f"{name} ({file.name})": one for name, one in part.splits.items()}
         n_classes = max(n_classes or 0, part.n_classes)
-    if not splits and not any(broken.values()):
-        raise UserError(f"{folder}: no result can be read. {notes[0] if notes else ''}")
-    kind = "the results of an evaluation (text)"
-    return [Artifacts(kind, (evaluation_evidence(splits, n_classes, broken),), files=tuple(read), notes=tuple(notes))]
+    return Parts(splits, broken, n_classes, tuple(read), tuple(notes))
 
 
 def _part(file: Path, n_classes: int | None) -> EvaluationEvidence:
@@ -108,7 +128,8 @@ def _part(file: Path, n_classes: int | None) -> EvaluationEvidence:
     return evidence if n_classes is None else replace(evidence, n_classes=max(n_classes, evidence.n_classes))
 
 
-def _prediction_files(folder: Path) -> list[Path]:
+def prediction_files(folder: Path) -> list[Path]:
+    """The files of predictions in a folder."""
     found = {file for pattern in PREDICTIONS for file in folder.glob(pattern)}
     return sorted(file for file in found if is_predictions_text(file))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from tenor.checks.diagnosis.artifacts import Artifacts, evaluation_evidence, read_any_json
+from tenor.checks.diagnosis.artifacts import NO_SPLIT, Artifacts, evaluation_evidence, read_any_json
 from tenor.checks.diagnosis.history import split_of
 from tenor.checks.diagnosis.result_files import TEXT, read_json_results, read_printed_results, read_table
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit
@@ -18,8 +18,6 @@ MODEL = "MLmodel"
 """In the folder of a saved model, whose other files are parts of it."""
 MAX_FILES, MAX_BYTES = 50, 2**26
 SAME_ACCURACY = 1e-3
-UNNAMED = ("evaluation", "predictions")
-"""What a result is called whose file names no split."""
 NUMBERS = re.compile(r"_[0-9a-f]{20}(?=\.table\.json$)|\d+")
 """What differs between files of one result: the step, and the digest in names of Weights & Biases."""
 
@@ -47,7 +45,7 @@ def artifact_results(folder: Path) -> ArtifactResults:
         for evaluation in found:
             for name, claims in evaluation.splits.items():
                 place = split_of(file.relative_to(folder).as_posix())
-                results.splits.append((place or name if name in UNNAMED else name, file, claims))
+                results.splits.append((place or name if name in NO_SPLIT else name, file, claims))
             results.not_numbers |= evaluation.not_numbers or {}
         if found:
             results.files += (*earlier, file)

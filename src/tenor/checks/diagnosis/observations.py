@@ -25,6 +25,12 @@ WEIGHTS_MOVED = 0.01
 """Share of ln K: validation losses of the same rows that differ by more come from different weights."""
 WEIGHTS_KEPT = 1e-5
 """The same: a smaller difference is rounding, or a rate that is a million times too small."""
+STANDS_ABOVE, STANDS_STILL, STANDS_FOR = 0.02, 5e-4, 4
+"""Validation losses that are this share above ln K, while they differ by less than this share, in this many
+validations: any training moves them towards ln K within a few steps, so the weights hardly change."""
+MOST_CLASSES = 20
+NEARLY_ALL = 0.8
+"""Share of a class in the evaluated rows from which predicting it alone is nearly always right."""
 SAME_SHARES = 0.1
 """Largest difference between the shares of a class in labels and predictions that count as the same."""
 MOST_RATE = 1e9
@@ -46,6 +52,9 @@ class Observations:
     """How many rows are predicted as which class, as text; empty if the predictions did not collapse."""
     same_class_for_all: bool = False
     """Whether every row of every evaluated split is predicted as the same class."""
+    majority: str = ""
+    """The share of the predicted class in the true ones, as text; empty unless all splits collapsed to the class that
+    has nearly all of their rows."""
     loss_share: float | None = None
     """The last training loss over ln K; None if too few losses were logged."""
     last_loss: float | None = None
@@ -60,6 +69,8 @@ class Observations:
     """Whether the validation loss differs between validations, so that the weights changed."""
     weights_kept: bool = False
     """Whether the validation loss is the same in all validations: no weight changed, or hardly."""
+    weights_creep: bool = False
+    """Whether the validation loss hardly differs far from that of equal probabilities: the weights hardly change."""
     above_chance: bool = False
     """Whether the loss stayed above that of a model that knows nothing, in most of the validations."""
     peak_rate: float | None = None
@@ -100,6 +111,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         same_class_for_all=every_split
         and len({k for _, k, _, _ in collapses}) == 1
         and all(count == rows for *_, count, rows in collapses),
+        majority=_majority(evaluation, collapses) if evaluation is not None and every_split else "",
         loss_share=None if last is None else last / log(max(n_classes, 2)),
         last_loss=last,
         n_classes=n_classes,
@@ -110,6 +122,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         and bool((np.nan_to_num(np.asarray(steps.grad_norm, dtype=np.float64)) > 0).any()),
         weights_moved=change is not None and change > WEIGHTS_MOVED,
         weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded,
+        weights_creep=change is not None and change >= WEIGHTS_KEPT and _stands_above(steps),
         above_chance=_is_above_chance(evaluation),
         peak_rate=_peak_rate(steps, artifacts.settings),
         recorded_rate=_recorded_rate(steps, artifacts.settings),
@@ -180,6 +193,16 @@ def _change_of_loss(steps: StepEvidence | None, n_classes: int) -> float | None:
     return (max(losses) - min(losses)) / log(max(n_classes, 2)) if len(losses) > 1 else None
 
 
+def _stands_above(steps: StepEvidence | None) -> bool:
+    """Whether the validation losses hardly differ, without being those of equal probabilities for any K classes."""
+    losses = np.array([point.value for point in steps.validation_loss] if steps is not None else [])
+    if len(losses) < STANDS_FOR or not np.isfinite(losses).all():
+        return False
+    levels = np.log(np.arange(2, MOST_CLASSES + 1))
+    is_between = (np.abs(losses[-1] - levels) > STANDS_ABOVE * levels).all() and losses[-1] > levels[0]
+    return bool(is_between and np.ptp(losses) < STANDS_STILL * levels[0])
+
+
 def _is_above_chance(evaluation: EvaluationEvidence | None) -> bool:
     course = evaluation.course if evaluation else None
     classes = None if course is None else classes_never_learned(course)
@@ -231,6 +254,18 @@ def _collapses(evaluation: EvaluationEvidence) -> list[tuple[str, str, int, int]
         if result is not None:
             collapses.append((name, class_name(claims, result[0]), *result[1:3]))
     return collapses
+
+
+def _majority(evaluation: EvaluationEvidence, collapses: list[tuple[str, str, int, int]]) -> str:
+    """Split and share of the class that every row is predicted as; empty if it is not that of nearly all rows."""
+    texts = []
+    for name, predicted, *_ in collapses:
+        counts = confusion(evaluation.splits[name], evaluation.n_classes)
+        share = float(counts[counts.sum(axis=0).argmax()].sum() / counts.sum())
+        if share < NEARLY_ALL:
+            return ""
+        texts.append(f"{name} {share:.1%} of the rows are {predicted}")
+    return ", ".join(texts)
 
 
 def _subset(settings: Mapping[str, Any], prefix: str = "") -> str:

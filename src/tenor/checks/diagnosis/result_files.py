@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenor.checks.diagnosis.artifacts import ACCEPTED, Artifacts, evaluation_evidence, read_any_json
+from tenor.checks.diagnosis.artifacts import ACCEPTED, NO_SPLIT, Artifacts, evaluation_evidence, read_any_json
 from tenor.checks.diagnosis.columns import SUFFIXES, sheet_of_columns
 from tenor.checks.diagnosis.history import history_evidence
 from tenor.checks.diagnosis.history_files import history_of_records
@@ -224,6 +224,7 @@ def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
                 place[name if name not in place else f"{name} ({file.name})"] = claims
     if len(rows) == len(metrics) == 1 and next(iter(rows.values())).n == next(iter(metrics.values())).n:
         rows = dict(zip(metrics, rows.values(), strict=True))
+    metrics = _with_their_matrix(metrics)
     splits = {name: with_metrics(rows[name], one) if name in rows else one for name, one in metrics.items()}
     splits |= {name: one for name, one in rows.items() if name not in splits}
     kinds = dict.fromkeys(artifacts.kind for _, artifacts in files)
@@ -234,6 +235,21 @@ def _combined(found: Iterable[tuple[Path, Artifacts]]) -> Artifacts:
         notes=tuple(note for _, artifacts in files for note in artifacts.notes),
         earlier=tuple(report for _, artifacts in files for report in artifacts.earlier),
     )
+
+
+def _with_their_matrix(metrics: Mapping[str, ReportedSplit]) -> dict[str, ReportedSplit]:
+    """Two results of as many rows, a matrix without the name of a split and scores without a matrix, as one."""
+    unnamed = {name: one for name, one in metrics.items() if name in NO_SPLIT and one.confusion is not None}
+    named = {name: one for name, one in metrics.items() if one.confusion is None and one.report is None}
+    if len(metrics) != 2 or len(unnamed) != 1 or len(named) != 1:
+        return dict(metrics)
+    [matrix], [(name, scores)] = unnamed.values(), named.items()
+    counts = scores.expected_n or scores.n
+    if counts != matrix.n:
+        return dict(metrics)
+    names = matrix.class_names if scores.class_names is None else scores.class_names
+    notes = (*scores.notes, *matrix.notes)
+    return {name: replace(scores, confusion=matrix.confusion, class_names=names, notes=notes)}
 
 
 def _first_of_each(evidence: Iterable[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from tenor.checks.diagnosis.artifacts import (
     read_any_json,
 )
 from tenor.checks.diagnosis.event_files import classes_in_events, event_folders
+from tenor.checks.diagnosis.key_value_results import prediction_files, read_parts
 from tenor.checks.diagnosis.model_alone import Saved, saved_evidence, with_saved
 from tenor.checks.diagnosis.results_json import (
     CONFUSION_KEYS,
@@ -124,6 +125,7 @@ STATE = "trainer_state.json"
 EVALUATION = "eval_results.json"
 RESULTS = ("all_results.json", EVALUATION)
 WITHOUT_PREFIX = (*CONFUSION_KEYS, *REPORT_KEYS)
+TEST_PREFIXES = ("test_", "predict_")
 OTHER_SPLITS = ("train", "test", "predict")
 CONFIG, SETFIT = "config.json", "config_setfit.json"
 CLASSIFIER = "ForSequenceClassification"
@@ -187,6 +189,10 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
     further = read_further_results(folder, (*(name for name in RESULTS if name not in by_split), STATE, FINDINGS))
     splits = {"validation": claims} if claims is not None else {}
     splits |= {name if name not in splits else file: result for file, name, result in further.splits}
+    if "test" not in splits and (tested := _test_results(folder)) is not None:
+        splits["test"] = tested
+    predicted = read_parts(prediction_files(folder), n_classes, splits)
+    splits |= predicted.splits
     checked = (
         ("the last evaluation", non_finite_metrics(last)),
         ("the log", _not_finite_in(history, last, has_steps=steps is not None)),
@@ -208,7 +214,9 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
         evidence.append(replace(steps, train_rows=whole.rows, kept_checkpoints=whole.kept))
     if splits or broken:
         evidence.append(
-            evaluation_evidence(splits, n_classes, broken, _validations(history, steps, n_classes, claims, mean_loss))
+            evaluation_evidence(
+                splits, predicted.n_classes, broken, _validations(history, steps, n_classes, claims, mean_loss)
+            )
         )
     earlier = read_findings(folder / FINDINGS)
     is_setfit = not state and (any(folder.glob(SETFIT)) or any(folder.glob(f"*/{SETFIT}")))
@@ -217,9 +225,9 @@ def _artifacts(state: Mapping[str, Any], folder: Path, other_runs: tuple[str, ..
         tuple(evidence),
         earlier=earlier,
         settings=arguments.values,
-        notes=(*arguments.unread, *further.notes),
+        notes=(*arguments.unread, *further.notes, *predicted.notes),
         train_loss=mean_loss,
-        files=(*_files_read(folder, further.files), *config, *saved.files),
+        files=(*_files_read(folder, further.files), *predicted.files, *config, *saved.files),
         outcome=_outcome(state),
     )
 
@@ -432,6 +440,18 @@ def _last_evaluation(folder: Path, history: list[Any]) -> dict[str, Any]:
             if key.startswith("eval_") or key in WITHOUT_PREFIX or (is_bare and not key.startswith(OTHER_SPLITS))
         }
     return {key.removeprefix("eval_") if key != "eval_samples" else key: value for key, value in metrics.items()}
+
+
+def _test_results(folder: Path) -> ReportedSplit | None:
+    """The metrics of a test among all results, under the prefix that `Trainer.predict` or the program gave them."""
+    file = folder / RESULTS[0]
+    record = _mapping(file) if file.is_file() else {}
+    for prefix in TEST_PREFIXES:
+        metrics = {key.removeprefix(prefix): one for key, one in record.items() if key.startswith(prefix)}
+        counts = {key: one for key, one in record.items() if key == f"{prefix}samples"}
+        if (claims := claims_of({**metrics, **counts}, f"{file}: {prefix}")) is not None:
+            return claims
+    return None
 
 
 def _is_evaluation(file: Path) -> bool:

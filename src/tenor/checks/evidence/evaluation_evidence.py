@@ -72,6 +72,8 @@ class ValidationCourse:
     score_name: str = ""
     by_epoch: bool = False
     """Whether a step number counts epochs."""
+    epochs: float | None = None
+    """Epochs that were trained, if the step numbers do not count them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -269,7 +269,12 @@ def labels_not_zero_based(data: DataEvidence) -> Finding | None:
     )
 
 
-@rule("DAT022", "note", symptoms=("imbalance",))
+@rule(
+    "DAT022",
+    "note",
+    symptoms=("imbalance",),
+    explains=("class never predicted", "majority accuracy", "one class predicted"),
+)
 def imbalance(data: DataEvidence) -> Finding | None:
     """The classes are very imbalanced
 

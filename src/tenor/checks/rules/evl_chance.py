@@ -118,7 +118,9 @@ def is_above_chance(course: ValidationCourse, k: int) -> bool:
 
 def _is_long(course: ValidationCourse) -> bool:
     first, last = course.accuracy[0].step, course.accuracy[-1].step
-    return last - first + 1 >= MIN_EPOCHS if course.by_epoch else last >= MIN_STEPS
+    if course.by_epoch:
+        return last - first + 1 >= MIN_EPOCHS
+    return last >= MIN_STEPS or (course.epochs or 0.0) >= MIN_EPOCHS
 
 
 def _course_text(course: ValidationCourse) -> str:

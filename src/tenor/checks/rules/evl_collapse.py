@@ -15,6 +15,7 @@ from tenor.checks.rules.evl_measures import (
     class_name,
     confusion,
     distributions,
+    is_never_right,
     joined,
     numbering_differs,
     one_class_of,
@@ -271,11 +272,12 @@ def class_hardly_ever_right(evaluation: EvaluationEvidence) -> Finding | None:
     """A class is hardly ever right, which the accuracy hides
 
     Measures: the recall of each class that is predicted at all, where the confusion matrix is known; otherwise the
-    accuracy minus the macro F1, or minus the balanced accuracy or an F1 without a mean if only these are recorded.
+    accuracy minus the macro F1, or minus the balanced accuracy. Of two classes, an F1 without a mean is that of one
+    class, which is its recall if as many rows are taken for the class as are missed.
 
     Threshold: at least 20 rows of the class, and an upper limit of its recall (Wilson, 99.9%) below half of the
-    accuracy and below 0.5. Without a matrix, a difference of 0.15, and of half of what one class in K costs if it is
-    never predicted correctly (accuracy / 2K).
+    accuracy and below 0.5; the same limits for the F1 of one class. Otherwise a difference of 0.15, and of half of what
+    one class in K costs if it is never predicted correctly (accuracy / 2K).
 
     Why: accuracy and weighted F1 are those of the frequent classes. The class that matters is often the rare one.
 
@@ -455,10 +457,13 @@ def _macro_gap(claims: ReportedSplit, n_classes: int) -> str:
     """A macro F1 far below the accuracy, as text; empty if it is not."""
     if claims.macro_f1 is None or claims.accuracy is None:
         raise CannotTell("neither a confusion matrix nor accuracy and macro F1 are known")
-    if one_class_of(claims) is not None:
+    if one_class_of(claims) is not None or is_never_right(claims):
         return ""  # EVL032 judges it.
-    gap = claims.accuracy - claims.macro_f1
-    if not gap >= max(MACRO_GAP, claims.accuracy / (2 * n_classes)):
+    if claims.macro_name == "F1" and n_classes == 2:
+        is_weak = claims.macro_f1 < min(0.5, claims.accuracy / 2)
+    else:
+        is_weak = claims.accuracy - claims.macro_f1 >= max(MACRO_GAP, claims.accuracy / (2 * n_classes))
+    if not is_weak:
         return ""
     return f"accuracy {claims.accuracy:.4f}, {claims.macro_name} {claims.macro_f1:.4f}"
 

@@ -9,7 +9,7 @@ from tenor.checks.evidence.training_evidence import ValidationPoint
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import rule
 from tenor.checks.rules.evl_chance import classes_never_learned
-from tenor.checks.rules.evl_measures import is_of_one_true_class, joined, one_class_of, per_split
+from tenor.checks.rules.evl_measures import is_never_right, is_of_one_true_class, joined, one_class_of, per_split
 from tenor.runs.findings import RULE_SEVERITY, Finding
 
 MIN_VALIDATIONS = 3
@@ -150,11 +150,11 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
     """The scores are those of a model that predicts one class
 
     Measures: the recall of each class, Matthews' correlation coefficient (MCC), and the accuracy together with the
-    macro F1, where no confusion matrix is recorded.
+    macro F1 or the F1 of one class, where no confusion matrix is recorded.
 
     Threshold: a recall of 1 for one class and of 0 for every other one, an MCC of exactly 0, or, for an accuracy a, a
     macro F1 of exactly 2a / ((1 + a) K) with a whole number K of classes, within the rounding of both: exact
-    invariants. A warning where the accuracy is 0.9 or more.
+    invariants. An F1 of one class that is exactly 0. A warning where the accuracy is 0.9 or more.
 
     Why: all of them follow from predicting one class for every row. An MCC is 0 by definition then; of a model that
     predicts several classes it is near 0 at worst, but not exactly 0. The F1 of the predicted class is 2a / (1 + a),
@@ -180,7 +180,10 @@ def scores_of_one_class(evaluation: EvaluationEvidence) -> Finding | None:
         "the evaluated rows are all of one class",
         fix="count the labels of the training rows; then follow the first finding that explains this one",
         severity="warning"
-        if all(one_class_of(claims) and (claims.accuracy or 0.0) >= SKEWED_SHARE for _, claims, _ in found)
+        if all(
+            (one_class_of(claims) or is_never_right(claims)) and (claims.accuracy or 0.0) >= SKEWED_SHARE
+            for _, claims, _ in found
+        )
         else RULE_SEVERITY,
     )
 
@@ -328,9 +331,18 @@ def _one_class_in_scores(claims: ReportedSplit) -> str:
     if len(all_right) == 1 and len(recalls) > 1 and sum(recalls.values()) <= 1 + SAME:
         others = ", ".join(name for name in recalls if name not in all_right)
         return f"every row is predicted as {all_right[0]}: its recall is 1, that of {others} 0"
-    if k is not None and not 0 < (1 - (claims.accuracy or 0.0)) * claims.n < MIN_MINORITY:
+    has_few_others = 0 < (1 - (claims.accuracy or 0.0)) * claims.n < MIN_MINORITY
+    if k is not None and not has_few_others:
         return _one_class_text(claims, k)
+    if is_never_right(claims) and not has_few_others:
+        return f"accuracy {claims.accuracy:.4f}, F1 0: no row of this F1's class is predicted as it"
     return "an MCC of exactly 0: one class for every row" if claims.mcc == 0 else ""
+
+
+def _is_skewed(claims: ReportedSplit) -> bool:
+    """Whether one class has nearly all rows, so that predicting it is nearly always right."""
+    known = one_class_of(claims) is not None or is_never_right(claims)
+    return known and (claims.accuracy or 0.0) >= SKEWED_SHARE
 
 
 def _one_class_text(claims: ReportedSplit, k: int) -> str:

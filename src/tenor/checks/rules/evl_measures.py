@@ -189,6 +189,11 @@ FINEST_FOR_ONE = 1e-5
 """The same for the F1 of a class that all rows are predicted as, which is as high as that of a good model."""
 
 
+def is_never_right(claims: ReportedSplit) -> bool:
+    """Whether the F1 of one class is exactly 0, although other rows are right."""
+    return claims.macro_name == "F1" and claims.macro_f1 == 0 and (claims.accuracy or 0.0) > 0
+
+
 def one_class_of(claims: ReportedSplit) -> int | None:
     """K, if accuracy and F1 are exactly those of predicting one class of K for every row; else None.
 
