@@ -33,6 +33,7 @@ losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
 NO_RATE = "OPT005"
+NO_GRADIENT = frozenset({"FRZ003", "OPT020"})
 INVERTED = "LOS003"
 IMBALANCE = "DAT022"
 HEURISTICS = frozenset({"OPT030", IMBALANCE})
@@ -40,6 +41,9 @@ HEURISTICS = frozenset({"OPT030", IMBALANCE})
 DIVERGED = frozenset({"LOS007", "LOS008"})
 BELOW_CHANCE = "EVL030"
 UNCHANGED, OUTPUTS = "EVL033", "MOD001"
+FAR_APART, OF_OTHER_ROWS = "EVL015", frozenset({"EVL017", "EVL025", "EVL026"})
+"""Validation and test far apart; predictions that were compared with the labels of other rows."""
+OTHER_NUMBERS = "DAT009"
 OF_ONE_CLASS = frozenset({"DAT020", "DAT023"})
 """Faults of a split in which classes are missing or rare."""
 UNTRAINED = NO_WEIGHT_MOVES | {"FRZ005", "OPT002", "OPT005", "OPT006", "OPT017", "OPT031"}
@@ -52,7 +56,7 @@ LEARNED_EACH = 0.25
 """Recall of every class after it: the rows of two classes are not taken for one."""
 DESCENT_FIX = "a tenth of this rate, with a warm-up; for a pretrained encoder AdamW at 2e-5 to 1e-4"
 OUTPUTS_FIX = "a sigmoid over one output, or a softmax over one output for each class"
-RECORDED = 4
+ALWAYS, RECORDED = 3, 4
 """How well a cause fits that the run's own settings show."""
 
 
@@ -129,12 +133,20 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
         return 3 if observations.spread else 1
     if rule.code == IMBALANCE:
         return 3 if observations.majority else 1
-    if rule.code == TOO_LARGE and (AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms) and _is_destructive(observations):
+    fitted = observations.loss_share is not None and observations.loss_share < FITTED
+    is_bad = bool((AT_CHANCE | COLLAPSE | DIVERGED) & set(symptoms))
+    if rule.code == TOO_LARGE and is_bad and not fitted and _is_destructive(observations):
         return RECORDED
+    if rule.code in NO_GRADIENT and AT_CHANCE & set(symptoms) and observations.gradients_are_zero:
+        return RECORDED
+    if FAR_APART in symptoms and observations.test_at_chance:
+        return ALWAYS if rule.code in OF_OTHER_ROWS else 1
     if rule.code == TOO_SMALL and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_tiny(observations):
         return RECORDED
     if BELOW_CHANCE in symptoms:
-        return 2 if rule.code in OF_ONE_CLASS else 1
+        # Keras holds out the last rows of the source, which may all be of one class.
+        likely = OF_ONE_CLASS if observations.is_keras else {OTHER_NUMBERS}
+        return 2 if rule.code in likely else 1
     if AT_CHANCE & set(symptoms) and observations.weights_kept:
         return 3 if _keeps_weights(rule) else 1
     if AT_CHANCE & set(symptoms) and observations.weights_creep:
@@ -150,7 +162,6 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
     # With more than two classes, a class without rows still leaves several classes to predict.
     if level == 3 and (not observations.same_class_for_all or (rule.code == "DAT001" and observations.n_classes > 2)):
         level = 2
-    fitted = observations.loss_share is not None and observations.loss_share < FITTED
     not_fitted = observations.loss_share is not None and observations.loss_share > NOT_FITTED
     if (rule.training_loss == "low" and not_fitted) or (rule.training_loss == "high" and fitted):
         return 0
@@ -189,6 +200,8 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
     level = likelihood(rule, symptoms, observations)
     if rule.code == OTHER_ROWS and observations.spread:
         return "every class is predicted as often as it occurs, but its labels are met only by chance"
+    if FAR_APART in symptoms and rule.code in OF_OTHER_ROWS and observations.test_at_chance:
+        return f"labels of other rows are met only by chance: {observations.test_at_chance}"
     if rule.code == IMBALANCE and observations.majority:
         return f"every prediction is the most frequent class: {observations.majority}"
     if rule.code == TOO_LARGE and observations.recorded_rate is not None:
@@ -197,16 +210,20 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
         usual = SGD_SMALL if observations.is_descent else SMALL_RATE["head"]
         rate = f"the recorded learning rate is {observations.recorded_rate:.2g} at most, expected {usual:.0e} or more"
         return f"{rate}: the weights hardly change"
+    if rule.code in NO_GRADIENT and observations.gradients_are_zero:
+        return "the gradient norm is 0 in every record"
     if UNCHANGED in symptoms and rule.code == OUTPUTS and _learns(observations):
         return "the loss falls, but no prediction changes: a softmax over a single output is 1 for every row"
-    if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS:
+    if BELOW_CHANCE in symptoms and rule.code == OTHER_NUMBERS and not observations.is_keras:
+        return "the validation rows are nearly always taken for another class: their classes are numbered differently"
+    if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS and observations.is_keras:
         return (
             "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
         )
     if AT_CHANCE & set(symptoms) and observations.weights_kept and level == 3:
         return "the validation loss is the same in all validations: the weights hardly change, or not at all"
     if AT_CHANCE & set(symptoms) and observations.weights_creep and level == 3:
-        return "the validation loss is far from that of equal probabilities and hardly moves: the weights hardly change"
+        return "the losses change by next to nothing in all records: the weights hardly change"
     if not (COLLAPSE | AT_CHANCE) & set(symptoms):
         return ""
     text = [
@@ -280,8 +297,8 @@ def ranked_causes(
 
     What the run's own settings show comes before a confirmed finding that it explains, such as the NaN of a rate of 30.
     A short training and imbalanced classes are facts, but only heuristic explanations: they are suspected, and come
-    after those. Where an error
-    is left unexplained, its suspects come before a confirmed note.
+    after those. Where an error is left unexplained, its likely suspects come before a confirmed note, and before a
+    warning that explains nothing.
     """
     by_code = {finding.code: finding for finding in findings}
     confirmed = _confirmed(by_code, set(skipped), rules)
@@ -296,11 +313,23 @@ def ranked_causes(
     recorded = [one for one in suspected if likelihood(rules[one.code], one.symptoms, observations) == RECORDED]
     known = {code for cause in certain for code in (cause.code, *cause.symptoms)}
     has_open_error = any(one.severity == "error" and one.code not in known for one in findings)
-    last = [cause for cause in certain if has_open_error and by_code[cause.code].severity == "note"]
-    certain = [cause for cause in certain if cause not in last]
+    behind = [cause for cause in certain if has_open_error and _explains_no_error(cause, by_code)]
+    certain = [cause for cause in certain if cause not in behind]
     first = [one for one in recorded if set(one.symptoms) & {cause.code for cause in certain}]
-    behind = [one for one in recorded if one not in first]
-    return (*first, *certain, *behind, *heuristic, *(one for one in suspected if one not in recorded), *last)
+    likely = [one for one in suspected if one not in recorded and _is_always_so(one, observations, rules)]
+    rest = [one for one in suspected if one not in recorded and one not in likely]
+    after = [one for one in recorded if one not in first]
+    return (*first, *certain, *after, *heuristic, *likely, *behind, *rest)
+
+
+def _explains_no_error(cause: Cause, by_code: Mapping[str, Finding]) -> bool:
+    """Whether a finding is a note, or a warning that explains nothing else."""
+    severity = by_code[cause.code].severity
+    return severity == "note" or (severity == "warning" and not cause.symptoms)
+
+
+def _is_always_so(cause: Cause, observations: Observations, rules: Rules) -> bool:
+    return likelihood(rules[cause.code], cause.symptoms, observations) >= ALWAYS
 
 
 def _confirmed(by_code: Mapping[str, Finding], skipped: set[str], rules: Rules) -> list[Cause]:

@@ -8,7 +8,7 @@ what they are.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +84,8 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     evidence: list[Any] = []
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
     loss = best_series(training, LOSS)
+    if _counts_epochs(loss, by_split):
+        history = replace(history, per_epoch=True)
     if loss and not history.is_last:
         steps = sorted(loss)
         has_evaluation = any(by_split["validation"].values()) or any(by_split["test"].values())
@@ -122,6 +124,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
         loss=_points(best_series(by_split["validation"], LOSS)),
         n_classes=n_classes,
         training_loss=loss[max(loss)] if loss else None,
+        first_training_loss=_before_validations(loss, by_split["validation"]),
         training_accuracy=_points(best_series(training, ACCURACY)),
         score=() if accuracy else _points(score),
         score_name=score_name,
@@ -130,6 +133,20 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     )
     is_known = course.accuracy or course.score
     return (*evidence, *_last_evaluation(by_split, n_classes, course if is_known else None))
+
+
+def _counts_epochs(loss: Series, by_split: Mapping[Split, Mapping[str, Series]]) -> bool:
+    """Whether the steps count epochs: consecutive numbers, with a validation at each one."""
+    steps = sorted(loss)
+    validations = (set(values) for values in by_split["validation"].values())
+    return len(steps) > 1 and steps == list(range(steps[0], steps[0] + len(steps))) and set(steps) in validations
+
+
+def _before_validations(loss: Series, held_out: Mapping[str, Series]) -> float | None:
+    """The last training loss before the first validation, or at the same step; None without one."""
+    first = min((min(values) for values in held_out.values()), default=None)
+    before = [step for step in loss if first is not None and step <= first]
+    return loss[max(before)] if before else None
 
 
 def _matrices(series: Mapping[str, Series]) -> dict[int, np.ndarray]:

@@ -252,9 +252,9 @@ def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:
         values = [logged_number(record.get(name)) for record in records]
         # Lightning leaves the epoch of some records empty, sentence-transformers writes -1 for the end of an epoch.
         whole = [int(value) for value in values if value is not None and value == value and value.is_integer()]
-        is_increasing = (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole)
-        is_repeated = _plain(name) in EPOCH_NAMES and _has_repeated(whole, records)
-        if len(whole) == len(values) > 0 and is_increasing and not is_repeated:
+        if len(whole) != len(values) or not whole or whole != sorted(whole) or len(set(whole)) == 1 < len(whole):
+            continue
+        if _plain(name) not in EPOCH_NAMES or not _has_repeated(whole, records):
             return whole, ""
     return list(range(1, len(records) + 1)), "steps are the numbers of the records: no column contains increasing ones"
 

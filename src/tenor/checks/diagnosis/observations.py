@@ -15,7 +15,7 @@ from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_chance import classes_never_learned, is_above_chance
 from tenor.checks.rules.evl_collapse import collapse
-from tenor.checks.rules.evl_measures import best_relabelling, class_name, confusion, distributions
+from tenor.checks.rules.evl_measures import accuracy, best_relabelling, class_name, confusion, distributions
 from tenor.checks.rules.evl_ranking import MIN_ROWS
 
 RECORDS_FOR_LOSS = 5
@@ -29,6 +29,8 @@ STANDS_ABOVE, STANDS_STILL, STANDS_FOR = 0.02, 5e-4, 4
 """Validation losses that are this share above ln K, while they differ by less than this share, in this many
 validations: any training moves them towards ln K within a few steps, so the weights hardly change."""
 MOST_CLASSES = 20
+NEAR_CHANCE, FAR_ABOVE = 0.03, 0.2
+"""Differences of an accuracy from 1/K."""
 NEARLY_ALL = 0.8
 """Share of a class in the evaluated rows from which predicting it alone is nearly always right."""
 SAME_SHARES = 0.1
@@ -52,6 +54,8 @@ class Observations:
     """How many rows are predicted as which class, as text; empty if the predictions did not collapse."""
     same_class_for_all: bool = False
     """Whether every row of every evaluated split is predicted as the same class."""
+    test_at_chance: str = ""
+    """The test accuracy, as text, if it is that of chance and the validation accuracy is far above it."""
     majority: str = ""
     """The share of the predicted class in the true ones, as text; empty unless all splits collapsed to the class that
     has nearly all of their rows."""
@@ -65,12 +69,17 @@ class Observations:
     """Whether the last validation loss is clearly below the first."""
     has_gradients: bool = False
     """Whether a gradient norm above 0 was recorded, so that some parameters are trainable."""
+    gradients_are_zero: bool = False
+    """Whether the gradient norm is exactly 0 in every one of several records."""
     weights_moved: bool = False
     """Whether the validation loss differs between validations, so that the weights changed."""
     weights_kept: bool = False
     """Whether the validation loss is the same in all validations: no weight changed, or hardly."""
     weights_creep: bool = False
-    """Whether the validation loss hardly differs far from that of equal probabilities: the weights hardly change."""
+    """Whether the training loss falls in every record by next to nothing, or the validation loss hardly differs far
+    from that of equal probabilities: the weights hardly change."""
+    is_keras: bool = False
+    """Whether the record is one of Keras."""
     above_chance: bool = False
     """Whether the loss stayed above that of a model that knows nothing, in most of the validations."""
     peak_rate: float | None = None
@@ -102,8 +111,11 @@ def observations_of(artifacts: Artifacts) -> Observations:
     losses = steps.loss[-RECORDS_FOR_LOSS:] if steps is not None and len(steps.loss) >= RECORDS_FOR_LOSS else None
     last = None if losses is None or not np.isfinite(losses).all() else float(losses.mean())
     last = artifacts.train_loss if last is None else last
+    course = evaluation.course if evaluation is not None else None
+    last = course.training_loss if last is None and course is not None else last
     change = _change_of_loss(steps, n_classes)
     is_rounded = steps is None or all(round(point.value, 5) == point.value for point in steps.validation_loss)
+    norms = np.zeros(0) if steps is None or steps.grad_norm is None else np.asarray(steps.grad_norm, dtype=np.float64)
     relabelled = _relabelled(evaluation)
     every_split = evaluation is not None and len(collapses) == len(evaluation.splits)
     return Observations(
@@ -111,18 +123,19 @@ def observations_of(artifacts: Artifacts) -> Observations:
         same_class_for_all=every_split
         and len({k for _, k, _, _ in collapses}) == 1
         and all(count == rows for *_, count, rows in collapses),
+        test_at_chance=_test_at_chance(evaluation) if evaluation is not None else "",
         majority=_majority(evaluation, collapses) if evaluation is not None and every_split else "",
         loss_share=None if last is None else last / log(max(n_classes, 2)),
         last_loss=last,
         n_classes=n_classes,
         fell=_fell(steps),
         validation_fell=_validation_fell(steps),
-        has_gradients=steps is not None
-        and steps.grad_norm is not None
-        and bool((np.nan_to_num(np.asarray(steps.grad_norm, dtype=np.float64)) > 0).any()),
+        has_gradients=bool((norms > 0).any()),
+        gradients_are_zero=len(norms) >= RECORDS_FOR_LOSS and bool((norms == 0).all()),
         weights_moved=change is not None and change > WEIGHTS_MOVED,
-        weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded,
-        weights_creep=change is not None and change >= WEIGHTS_KEPT and _stands_above(steps),
+        weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded and not _creeps(steps),
+        weights_creep=_creeps(steps) or (change is not None and change >= WEIGHTS_KEPT and _stands_above(steps)),
+        is_keras="keras" in artifacts.kind.lower(),
         above_chance=_is_above_chance(evaluation),
         peak_rate=_peak_rate(steps, artifacts.settings),
         recorded_rate=_recorded_rate(steps, artifacts.settings),
@@ -203,6 +216,14 @@ def _stands_above(steps: StepEvidence | None) -> bool:
     return bool(is_between and np.ptp(losses) < STANDS_STILL * levels[0])
 
 
+def _creeps(steps: StepEvidence | None) -> bool:
+    """Whether the training loss falls from each record to the next, and hardly at all in sum."""
+    losses = np.asarray(steps.loss, dtype=np.float64).ravel() if steps is not None else np.zeros(0)
+    if len(losses) < RECORDS_FOR_LOSS or not np.isfinite(losses).all() or losses[0] <= 0:
+        return False
+    return bool((np.diff(losses) < 0).all() and losses[0] - losses[-1] < STANDS_STILL * losses[0])
+
+
 def _is_above_chance(evaluation: EvaluationEvidence | None) -> bool:
     course = evaluation.course if evaluation else None
     classes = None if course is None else classes_never_learned(course)
@@ -254,6 +275,19 @@ def _collapses(evaluation: EvaluationEvidence) -> list[tuple[str, str, int, int]
         if result is not None:
             collapses.append((name, class_name(claims, result[0]), *result[1:3]))
     return collapses
+
+
+def _test_at_chance(evaluation: EvaluationEvidence) -> str:
+    shares: dict[str, float | None] = {}
+    for name in ("validation", "test"):
+        try:
+            shares[name] = accuracy(evaluation.splits[name], evaluation.n_classes)[0]
+        except (KeyError, CannotTell):
+            shares[name] = evaluation.splits[name].accuracy if name in evaluation.splits else None
+    held_out, tested, chance = shares["validation"], shares["test"], 1 / max(evaluation.n_classes, 2)
+    if held_out is None or tested is None or abs(tested - chance) > NEAR_CHANCE or held_out < chance + FAR_ABOVE:
+        return ""
+    return f"the test accuracy is {tested:.4f}, chance {chance:.4f}"
 
 
 def _majority(evaluation: EvaluationEvidence, collapses: list[tuple[str, str, int, int]]) -> str:

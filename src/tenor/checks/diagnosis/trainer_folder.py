@@ -250,9 +250,18 @@ def _validations(
         loss=points(history, "eval_loss"),
         n_classes=n_classes,
         training_loss=None if steps is None or not len(steps.loss) else float(steps.loss[-1]),
+        first_training_loss=_before_validations(steps, points(history, "eval_loss")),
         score=() if points(history, "eval_accuracy") else points(history, score),
         score_name=score.removeprefix("eval_"),
     )
+
+
+def _before_validations(steps: StepEvidence | None, validations: Sequence[ValidationPoint]) -> float | None:
+    """The last training loss before the first validation; None without one."""
+    if steps is None or not validations:
+        return None
+    before = np.flatnonzero(steps.steps <= validations[0].step)
+    return float(steps.loss[before[-1]]) if len(before) else None
 
 
 def _with_course(

@@ -66,6 +66,8 @@ class ValidationCourse:
     """If the run records it."""
     training_loss: float | None = None
     """The last one that was recorded."""
+    first_training_loss: float | None = None
+    """The last one before the first validation, or at the same step."""
     training_accuracy: tuple[ValidationPoint, ...] = ()
     score: tuple[ValidationPoint, ...] = ()
     """Another score of the validations, as a share, where no accuracy is recorded."""

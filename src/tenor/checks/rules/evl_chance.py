@@ -17,6 +17,9 @@ MOST_CHANCE_CLASSES = 20
 MIN_VALIDATIONS, MIN_STEPS, MIN_EPOCHS = 4, 100, 3
 # Share of ln K: a lower training loss shows that something was learned, at least the training rows.
 LEARNED = 0.9
+NEAR_CHANCE, NEAR_LEVEL, MOST_GUESSED = 0.12, 0.015, 5
+"""Shares of 1/K and of ln K within which all validations must be where neither K nor their rows are recorded, and the
+largest K for which this is tried."""
 
 
 @rule(
@@ -37,7 +40,9 @@ def result_at_chance(evaluation: EvaluationEvidence) -> Finding | None:
     of a model of one class (EVL032), also a higher loss, if the accuracy is not above 1/K by p = 0.05 and the training
     loss is not below 0.9 ln K; without K, the rule cannot tell then. Or at least four validations over 100 steps
     or three epochs, all of them with such an accuracy or with the same one, none with a loss more than 1% below ln K,
-    and a training loss above 0.9 ln K. An error from 1,000 rows on, where the accuracy is determined within 5 points.
+    and a training loss above 0.9 ln K. Where K is not recorded, all accuracies within 12% of 1/K for a K up to 5, and
+    all losses within 1.5% of ln K, or above ln K with a training loss above ln 20. An error from 1,000 rows on, where
+    the accuracy is determined within 5 points.
 
     Why: equal probabilities for all K classes have a loss of exactly ln K. A model that never gets below it has learned
     nothing.
@@ -93,10 +98,13 @@ def classes_never_learned(course: ValidationCourse) -> int | None:
     values = [point.value for point in course.accuracy if isfinite(point.value)]
     losses = [point.value for point in course.loss]
     are_finite = len(values) == len(course.accuracy) and all(map(isfinite, losses))
-    if len(values) < MIN_VALIDATIONS or not are_finite or not _is_long(course):
+    fewest = MIN_EPOCHS if course.by_epoch or (course.epochs or 0.0) >= MIN_EPOCHS else MIN_VALIDATIONS
+    if len(values) < fewest or not are_finite or not _is_long(course):
         return None
     same = max(values) - min(values) < TIE
     k = course.n_classes
+    if k is None and (k := _classes_of_all(course, values, losses)) is not None:
+        return k
     if k is None:
         k = min(range(2, MOST_CHANCE_CLASSES + 1), key=lambda count: abs(values[0] - 1 / count))
         if not same or not losses or abs(values[0] - 1 / k) > CHANCE_TOLERANCE:
@@ -108,6 +116,25 @@ def classes_never_learned(course: ValidationCourse) -> int | None:
     if is_learned or not (is_chance or is_constant) or any(loss < 0.99 * log(k) for loss in losses):
         return None
     return k
+
+
+def _classes_of_all(course: ValidationCourse, values: list[float], losses: list[float]) -> int | None:
+    """K, if every accuracy is near 1/K, and every loss within 1.5% of ln K or all of them above ln 20; None if K is not
+    determined in this way."""
+    if len(losses) < MIN_EPOCHS or course.training_loss is None:
+        return None
+    for k in range(2, MOST_GUESSED + 1):
+        at_chance = all(abs(value - 1 / k) <= NEAR_CHANCE / k for value in values)
+        flat = all(abs(loss - log(k)) <= NEAR_LEVEL * log(k) for loss in losses)
+        if at_chance and flat and course.training_loss >= LEARNED * log(k):
+            return k
+        if (
+            at_chance
+            and min(*losses, course.training_loss) > log(k)
+            and course.training_loss > log(MOST_CHANCE_CLASSES)
+        ):
+            return k
+    return None
 
 
 def is_above_chance(course: ValidationCourse, k: int) -> bool:

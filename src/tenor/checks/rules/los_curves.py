@@ -82,10 +82,13 @@ def overfits(steps: StepEvidence) -> Finding | None:
     if after >= TRAINING_FELL * before or (steps.n_classes and after >= uninformed(steps.n_classes)):
         return None
     ratio = final / lowest.value
+    recorded = next(point.value for point in points if point.step == lowest.step)
+    medians = "" if width == 1 else f"; medians of {width}: {lowest.value:.4g} and {final:.4g}"
     loud = ratio >= ROSE_FAR and not steps.keeps_best
     return Finding(
-        observed=f"validation loss {lowest.value:.4g} at {steps.at(lowest.step)}, {final:.4g} at the end ({ratio:.2f} "
-        f"times the minimum); training loss {before:.4g} up to that {steps.unit}, {after:.4g} after it",
+        observed=f"validation loss {recorded:.4g} at {steps.at(lowest.step)}, {points[-1].value:.4g} at the end"
+        f"{medians} ({ratio:.2f} times the minimum); training loss {before:.4g} up to that {steps.unit}, {after:.4g} "
+        "after it",
         expected=f"a final validation loss below {ROSE:g} times its minimum",
         n=len(points),
         cause="the model memorizes its training rows after the minimum"

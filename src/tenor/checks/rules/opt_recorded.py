@@ -1,4 +1,4 @@
-"""What the records of a whole training show: a learning rate of zero, and too few steps."""
+"""What the records of a whole training show: a learning rate of zero, all along or at the end, and too few steps."""
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from tenor.runs.findings import Finding
 
 MIN_RECORDED = 10
 """Recorded learning rates: fewer may all belong to the first steps of a warm-up."""
+
+ENDS_AT_ZERO, DISTINCT_RATES = 0.15, 5
+"""Share of the records, and the number of different rates before them: 5 rates of a linear decay that was rounded to
+5 steps have the last tenth of it as 0."""
 
 UNCHANGED = 1e-4
 """Share of a validation loss that rounding and the order of the rows change."""
@@ -83,6 +87,42 @@ def _configured_zero(steps: StepEvidence) -> Finding | None:
         n=len(losses),
         cause="the rate was set to 0, or parsed to it",
         fix="set the learning rate, 2e-5 to 1e-4 for AdamW on an encoder, and print it after the first step",
+    )
+
+
+@rule("OPT037", "warning", explains=("stalled loss",))
+def recorded_rate_ends_at_zero(steps: StepEvidence) -> Finding | None:
+    """The learning rate is zero in the last part of the training
+
+    Measures: the records at the end of a training whose learning rate is exactly 0, after rates above 0.
+
+    Threshold: 15% of at least 10 records, after at least 5 different rates above 0: rates that were rounded to a few
+    digits have fewer.
+
+    Why: nothing changes from the first such step on. The schedule was made for fewer steps than were taken, or is
+    called more than once per step (once for each of several processes, or in the program and in its library).
+
+    Look-alikes: a decay to 0 ends there in its last record.
+
+    Fix: make the schedule for all optimizer steps, ceil(batches per epoch / accumulation) times the epochs, and call it
+    once after each.
+
+    Reference: PyTorch, `torch.optim.lr_scheduler`.
+    """
+    rates = np.asarray(known(steps.learning_rate, "the learning rate at each record"), dtype=np.float64).ravel()
+    if len(rates) < MIN_RECORDED or not np.isfinite(rates).all():
+        raise CannotTell(f"{len(rates)} learning rates; {MIN_RECORDED} finite ones are needed")
+    positive = np.flatnonzero(rates > 0)
+    zeros = len(rates) - 1 - int(positive[-1]) if len(positive) else 0
+    if zeros < ENDS_AT_ZERO * len(rates) or len(np.unique(rates[positive])) < DISTINCT_RATES:
+        return None
+    return Finding(
+        observed=f"learning rate 0 in the last {zeros:,} of {len(rates):,} records, from "
+        f"{steps.at(int(np.asarray(steps.steps)[positive[-1] + 1]))} on",
+        expected="a rate above 0 up to the end",
+        n=len(rates),
+        cause="the schedule was made for fewer steps than were taken, or is called more than once per step",
+        fix="make the schedule for all optimizer steps, and call it once after each",
     )
 
 
