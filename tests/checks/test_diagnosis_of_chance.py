@@ -79,6 +79,17 @@ def test_several_validations_of_an_epoch_are_all_read(tmp_path: Path) -> None:
     assert found(diagnose(tmp_path / "sound")) == {}
 
 
+def test_reports_next_to_a_training_loss_are_those_of_the_validation(tmp_path: Path) -> None:
+    """As Ray's tutorials report them; the rate is in `params.json`."""
+    columns = {"loss": [0.53, 0.45, 0.4], "accuracy": [0.75, 0.8, 0.82], "train_loss": [0.61, 0.48, 0.4]}
+    history(tmp_path / "sound" / "progress.csv", columns, first="training_iteration")
+    assert found(diagnose(tmp_path / "sound")) == {}
+    flat = {"loss": [0.6935] * 3, "accuracy": [0.512] * 3, "train_loss": [0.6937, 0.6936, 0.6937]}
+    history(tmp_path / "bad" / "progress.csv", flat, first="training_iteration")
+    write(tmp_path / "bad" / "params.json", {"lr": 1e-8})
+    assert diagnose(tmp_path / "bad").causes[0].code == "OPT006"
+
+
 # Validation rows that mean something else.
 
 
@@ -224,6 +235,15 @@ def test_a_rate_of_zero_in_the_second_half_is_named() -> None:
     rounded = [round(rate, 5) for rate in whole]
     for sound in (whole, rounded, [3e-5] * 40, [0.0, *whole[:-1]]):
         assert recorded_rate_ends_at_zero(evidence(sound)) is None
+
+
+def test_reports_of_training_and_test_rows_are_compared(tmp_path: Path) -> None:
+    labels = np.arange(1000) % 2
+    for name, right, expected in (("sound", 900, {}), ("faulty", 620, {"EVL039": "warning"})):
+        for split, count in (("train", 990), ("test", right)):
+            predicted = np.where(np.arange(1000) < count, labels, 1 - labels)
+            write(tmp_path / name / f"{split}_report.txt", classification_report(labels, predicted, digits=4))
+        assert found(diagnose(tmp_path / name)) == expected
 
 
 # Files.

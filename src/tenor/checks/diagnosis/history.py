@@ -79,7 +79,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     for name, values in history.series.items():
         if values:
             by_split[split_of(name)][name] = values
-    _move_accuracy(by_split)
+    _move_held_out(by_split)
     training = {**by_split[""], **by_split["train"]}
     evidence: list[Any] = []
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
@@ -158,16 +158,24 @@ def _matrices(series: Mapping[str, Series]) -> dict[int, np.ndarray]:
     return {step: np.array(v, dtype=np.int64).reshape(2, 2) for step, v in whole.items() if 0 < sum(v) < 2**53}
 
 
-def _move_accuracy(by_split: dict[Split, dict[str, Series]]) -> None:
-    """The only accuracy, without a split, next to a loss of each split is that of the validation: fastai and the tables
-    that Trainer shows in a notebook name it so. Keras names no split in its training metrics, and `val_` in the others.
+def _move_held_out(by_split: dict[Split, dict[str, Series]]) -> None:
+    """Move metrics without a split that are those of the validation.
+
+    The only accuracy, next to a loss of each split: fastai and the tables that Trainer shows in a notebook name it so.
+    Loss and accuracy, each time next to a training loss: reports to Ray Tune. Keras names no split in its training
+    metrics, and `val_` in the others.
     """
-    has_losses = all(best_series(by_split[split], LOSS) for split in ("train", "validation"))
-    others = any(best_series(by_split[split], ACCURACY) for split in ("train", "validation", "test"))
-    for name in (
-        [name for name in by_split[""] if _rank(name, ACCURACY) is not None] if has_losses and not others else []
-    ):
-        by_split["validation"][name] = by_split[""].pop(name)
+    trained, held_out = best_series(by_split["train"], LOSS), {**by_split["validation"], **by_split["test"]}
+    has_losses = bool(trained) and bool(best_series(by_split["validation"], LOSS))
+    has_accuracy = any(best_series(by_split[split], ACCURACY) for split in ("train", "validation", "test"))
+    is_next_to = len(trained) > 1 and not held_out
+    for name, values in list(by_split[""].items()):
+        is_accuracy = _rank(name, ACCURACY) is not None
+        is_measured = is_accuracy or _rank(name, LOSS) is not None
+        if (is_accuracy and has_losses and not has_accuracy) or (
+            is_measured and is_next_to and values.keys() == trained.keys()
+        ):
+            by_split["validation"][name] = by_split[""].pop(name)
 
 
 def is_metric(name: str) -> bool:

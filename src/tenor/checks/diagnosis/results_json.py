@@ -131,7 +131,8 @@ def _stated_split(value: Mapping[str, Any]) -> str:
 def guessed_split(name: str) -> str:
     """The split that a file's name or a heading names, or an empty text."""
     words = name.lower()
-    return next((split for split, keys in _BARE.items() if any(key in words for key in keys[:2])), "")
+    held_out = next((split for split, keys in _BARE.items() if any(key in words for key in keys[:2])), "")
+    return held_out or ("train" if "train" in words else "")
 
 
 def claims_of(value: object, where: str) -> ReportedSplit | None:

@@ -39,6 +39,7 @@ CLEAR_GAIN, NOT_SIGNIFICANT = 0.02, 0.05
 GOOD_ACCURACY = 0.5
 RELABELLING_GAIN = 0.05
 FAR_APART, LITTLE_IN_COMMON = 0.05, 0.3
+MEMORIZED, FAR_ABOVE = 0.95, 0.15
 # Share of 1/K.
 FAR_BELOW_CHANCE = 0.5
 # Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
@@ -292,6 +293,42 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
         else "the test rows number the classes differently, or come from another source",
         fix="look for rows shared with training, and compare length, source and labels of the two splits",
         severity="warning" if abs(a - b) >= LITTLE_IN_COMMON else RULE_SEVERITY,
+    )
+
+
+@rule("EVL039", "note", symptoms=("splits disagree",))
+def training_far_above_held_out(evaluation: EvaluationEvidence) -> Finding | None:
+    """The model overfits: its training rows are nearly all right, the held-out rows are not
+
+    Measures: the accuracy on the training rows, and the lowest of those on validation and test rows.
+
+    Threshold: a training accuracy of 0.95 or more, and a difference of 0.15 with at least 100 held-out rows. A warning
+    from 0.3 on, else a note.
+
+    Why: the model has memorized its training rows, and what it memorized does not carry over.
+
+    Look-alikes: held-out rows of another domain, or whose labels mean other classes (EVL007, EVL015).
+
+    Fix: train fewer epochs, with more rows or stronger regularization; compare with a bag of words on the same rows.
+
+    Reference: Zhang et al. 2017, Understanding Deep Learning Requires Rethinking Generalization.
+    """
+    held_out = [name for name in ("validation", "test") if name in evaluation.splits]
+    if "train" not in evaluation.splits or not held_out:
+        raise CannotTell("results on training rows and on held-out rows are needed")
+    trained, _ = _accuracy_and_rows(evaluation, "train")
+    (lowest, rows), name = min((_accuracy_and_rows(evaluation, split), split) for split in held_out)
+    if 0 < rows < MIN_ROWS_FOR_WARNING:
+        raise CannotTell(f"{rows} {name} rows; {MIN_ROWS_FOR_WARNING} are needed")
+    if trained < MEMORIZED or trained - lowest < FAR_ABOVE:
+        return None
+    return Finding(
+        observed=f"training {trained:.4f}, {name} {lowest:.4f}{f' (n = {rows:,})' if rows else ''}",
+        expected=f"less than {100 * FAR_ABOVE:.0f} points apart",
+        n=rows,
+        cause="the model has memorized its training rows",
+        fix="train fewer epochs, with more rows or stronger regularization",
+        severity="warning" if trained - lowest >= LITTLE_IN_COMMON else RULE_SEVERITY,
     )
 
 
