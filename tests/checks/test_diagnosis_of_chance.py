@@ -178,6 +178,15 @@ def test_losses_that_hardly_move_name_a_rate_that_is_too_small(
     assert "hardly change" in first.evidence
 
 
+def test_a_constant_loss_far_above_that_of_chance_suggests_a_single_output(tmp_path: Path) -> None:
+    """Keras' `Dense(1, activation="softmax")` with binary cross-entropy."""
+    loss = [8.6248, 8.62479, 8.6248, 8.6248, 8.62479, 8.6248]
+    record = {"accuracy": [0.459] * 6, "loss": loss, "val_accuracy": [0.468] * 6, "val_loss": [8.4813] * 6}
+    first = diagnose(write(tmp_path / "history.json", record)).causes[0]
+    assert first.code == "MOD001"
+    assert "sigmoid over one output" in first.fix
+
+
 def test_predicting_the_most_frequent_class_suggests_imbalance(tmp_path: Path) -> None:
     for share, first in ((0.92, True), (0.5, False)):
         labels = np.arange(2000) >= 2000 * share

@@ -147,6 +147,8 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
         # Keras holds out the last rows of the source, which may all be of one class.
         likely = OF_ONE_CLASS if observations.is_keras else {OTHER_NUMBERS}
         return 2 if rule.code in likely else 1
+    if AT_CHANCE & set(symptoms) and observations.saturated:
+        return ALWAYS if rule.code == OUTPUTS else 1
     if AT_CHANCE & set(symptoms) and observations.weights_kept:
         return 3 if _keeps_weights(rule) else 1
     if AT_CHANCE & set(symptoms) and observations.weights_creep:
@@ -212,6 +214,10 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
         return f"{rate}: the weights hardly change"
     if rule.code in NO_GRADIENT and observations.gradients_are_zero:
         return "the gradient norm is 0 in every record"
+    if rule.code == OUTPUTS and observations.saturated:
+        return (
+            "the loss is constant and several times that of equal probabilities, as of a softmax over a single output"
+        )
     if UNCHANGED in symptoms and rule.code == OUTPUTS and _learns(observations):
         return "the loss falls, but no prediction changes: a softmax over a single output is 1 for every row"
     if BELOW_CHANCE in symptoms and rule.code == OTHER_NUMBERS and not observations.is_keras:
@@ -422,7 +428,7 @@ def _suspect(rule: Rule, symptoms: tuple[str, ...], observations: Observations) 
         fix=DESCENT_FIX
         if _is_descent(rule, observations)
         else OUTPUTS_FIX
-        if UNCHANGED in symptoms and rule.code == OUTPUTS
+        if rule.code == OUTPUTS and (UNCHANGED in symptoms or observations.saturated)
         else rule.fix,
         settled_by="the same run with a rate from the fix"
         if rule.code in (TOO_LARGE, TOO_SMALL) and observations.recorded_rate is not None

@@ -29,6 +29,8 @@ STANDS_ABOVE, STANDS_STILL, STANDS_FOR = 0.02, 5e-4, 4
 """Validation losses that are this share above ln K, while they differ by less than this share, in this many
 validations: any training moves them towards ln K within a few steps, so the weights hardly change."""
 MOST_CLASSES = 20
+SATURATED = 3.0
+"""Times ln K: an untrained model is near ln K."""
 NEAR_CHANCE, FAR_ABOVE = 0.03, 0.2
 """Differences of an accuracy from 1/K."""
 NEARLY_ALL = 0.8
@@ -78,6 +80,8 @@ class Observations:
     weights_creep: bool = False
     """Whether the training loss falls in every record by next to nothing, or the validation loss hardly differs far
     from that of equal probabilities: the weights hardly change."""
+    saturated: bool = False
+    """Whether the validation losses are the same, and several times that of equal probabilities."""
     is_keras: bool = False
     """Whether the record is one of Keras."""
     above_chance: bool = False
@@ -135,6 +139,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         weights_moved=change is not None and change > WEIGHTS_MOVED,
         weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded and not _creeps(steps),
         weights_creep=_creeps(steps) or (change is not None and change >= WEIGHTS_KEPT and _stands_above(steps)),
+        saturated=change is not None and change < WEIGHTS_KEPT and _is_far_above(steps, n_classes),
         is_keras="keras" in artifacts.kind.lower(),
         above_chance=_is_above_chance(evaluation),
         peak_rate=_peak_rate(steps, artifacts.settings),
@@ -214,6 +219,11 @@ def _stands_above(steps: StepEvidence | None) -> bool:
     levels = np.log(np.arange(2, MOST_CLASSES + 1))
     is_between = (np.abs(losses[-1] - levels) > STANDS_ABOVE * levels).all() and losses[-1] > levels[0]
     return bool(is_between and np.ptp(losses) < STANDS_STILL * levels[0])
+
+
+def _is_far_above(steps: StepEvidence | None, n_classes: int) -> bool:
+    losses = [point.value for point in steps.validation_loss] if steps is not None else []
+    return len(losses) >= STANDS_FOR and min(losses) > SATURATED * log(max(n_classes, 2))
 
 
 def _creeps(steps: StepEvidence | None) -> bool:

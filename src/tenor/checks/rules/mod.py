@@ -28,7 +28,7 @@ ROUNDINGS = 100
     "MOD001",
     "error",
     symptoms=("wrong outputs",),
-    explains=("bad result", "high first loss", "loss without reward", "unchanged score"),
+    explains=("bad result", "high first loss", "loss without reward", "unchanged score", "flat loss"),
 )
 def outputs_differ_from_classes(model: ModelEvidence) -> Finding | None:
     """The number of outputs differs from the number of classes
