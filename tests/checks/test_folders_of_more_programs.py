@@ -211,7 +211,7 @@ def test_statistics_of_ludwig_are_read_at_every_level(tmp_path: Path) -> None:
         assert found(diagnosis)["LOS008"] == "error"
     causes = diagnose(diverged).causes
     assert [cause.code for cause in causes[:2]] == ["OPT007", "LOS008"]
-    assert "up to 1" in causes[1].evidence
+    assert "up to 1" in causes[0].evidence
 
 
 # run_glue

@@ -84,7 +84,7 @@ def ray(folder: Path, losses: list[float], rate: float) -> Path:
 
 def test_a_trial_of_ray_is_found_below_its_folders(tmp_path: Path) -> None:
     diagnosis = diagnose(ray(tmp_path / "bad", DIVERGING, 0.5))
-    assert [cause.code for cause in diagnosis.causes[:2]] == ["LOS008", "OPT007"]
+    assert [cause.code for cause in diagnosis.causes[:2]] == ["OPT007", "LOS008"]
     assert "runs" not in diagnosis.kind
     healthy = ray(tmp_path / "good", FALLING, 2e-5)
     assert not found(diagnose(healthy))
@@ -140,7 +140,7 @@ def sacred(folder: Path, losses: list[float], rate: float) -> Path:
 def test_a_run_of_sacred_is_read(tmp_path: Path) -> None:
     broken = diagnose(sacred(tmp_path / "bad", [0.7, 9.0, *[math.nan] * 6], 30.0))
     assert broken.kind == "a run of Sacred"
-    assert [cause.code for cause in broken.causes[:2]] == ["LOS007", "OPT007"]
+    assert [cause.code for cause in broken.causes[:2]] == ["OPT007", "LOS007"]
     healthy = sacred(tmp_path / "good", FALLING, 2e-5)
     assert not found(diagnose(healthy))
     assert not found(diagnose(healthy / "1" / "metrics.json"))

@@ -52,7 +52,8 @@ def test_what_cannot_be_judged_is_named_with_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metrics", "shown"),
     [
-        ({"eval_accuracy": 0.92, "eval_f1": 0.55}, "F1 0.5500"),
+        ({"eval_accuracy": 0.92, "eval_f1": 0.3}, "F1 0.3000"),
+        ({"eval_accuracy": 0.92, "eval_f1": 0.55}, ""),  # Perhaps that of a rare class alone.
         ({"eval_accuracy": 0.92, "eval_macro_f1": 0.55}, "macro F1 0.5500"),
         ({"eval_accuracy": 0.92, "eval_balanced_accuracy": 0.6}, "balanced accuracy 0.6000"),
         ({"eval_accuracy": 0.92, "eval_recall_macro": 0.6}, "macro recall 0.6000"),

@@ -144,8 +144,7 @@ def likelihood(rule: Rule, symptoms: tuple[str, ...], observations: Observations
     if rule.code == TOO_SMALL and (AT_CHANCE | COLLAPSE) & set(symptoms) and _is_tiny(observations):
         return RECORDED
     if BELOW_CHANCE in symptoms:
-        # Keras holds out the last rows of the source, which may all be of one class.
-        likely = OF_ONE_CLASS if observations.is_keras else {OTHER_NUMBERS}
+        likely = OF_ONE_CLASS if observations.may_lack_a_class else {OTHER_NUMBERS}
         return 2 if rule.code in likely else 1
     if AT_CHANCE & set(symptoms) and observations.saturated:
         return ALWAYS if rule.code == OUTPUTS else 1
@@ -220,9 +219,9 @@ def why_suspected(rule: Rule, symptoms: tuple[str, ...], observations: Observati
         )
     if UNCHANGED in symptoms and rule.code == OUTPUTS and _learns(observations):
         return "the loss falls, but no prediction changes: a softmax over a single output is 1 for every row"
-    if BELOW_CHANCE in symptoms and rule.code == OTHER_NUMBERS and not observations.is_keras:
+    if BELOW_CHANCE in symptoms and rule.code == OTHER_NUMBERS and not observations.may_lack_a_class:
         return "the validation rows are nearly always taken for another class: their classes are numbered differently"
-    if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS and observations.is_keras:
+    if BELOW_CHANCE in symptoms and rule.code in OF_ONE_CLASS and observations.may_lack_a_class:
         return (
             "the last part of rows that are sorted by label, as Keras' validation_split holds it out, is of one class"
         )
@@ -319,19 +318,18 @@ def ranked_causes(
     recorded = [one for one in suspected if likelihood(rules[one.code], one.symptoms, observations) == RECORDED]
     known = {code for cause in certain for code in (cause.code, *cause.symptoms)}
     has_open_error = any(one.severity == "error" and one.code not in known for one in findings)
-    behind = [cause for cause in certain if has_open_error and _explains_no_error(cause, by_code)]
-    certain = [cause for cause in certain if cause not in behind]
+    notes = [cause for cause in certain if has_open_error and by_code[cause.code].severity == "note"]
+    behind = [cause for cause in certain if has_open_error and _is_warning_alone(cause, by_code)]
+    certain = [cause for cause in certain if cause not in (*behind, *notes)]
     first = [one for one in recorded if set(one.symptoms) & {cause.code for cause in certain}]
     likely = [one for one in suspected if one not in recorded and _is_always_so(one, observations, rules)]
     rest = [one for one in suspected if one not in recorded and one not in likely]
     after = [one for one in recorded if one not in first]
-    return (*first, *certain, *after, *heuristic, *likely, *behind, *rest)
+    return (*first, *certain, *after, *heuristic, *likely, *behind, *rest, *notes)
 
 
-def _explains_no_error(cause: Cause, by_code: Mapping[str, Finding]) -> bool:
-    """Whether a finding is a note, or a warning that explains nothing else."""
-    severity = by_code[cause.code].severity
-    return severity == "note" or (severity == "warning" and not cause.symptoms)
+def _is_warning_alone(cause: Cause, by_code: Mapping[str, Finding]) -> bool:
+    return by_code[cause.code].severity == "warning" and not cause.symptoms
 
 
 def _is_always_so(cause: Cause, observations: Observations, rules: Rules) -> bool:

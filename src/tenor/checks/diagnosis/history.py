@@ -84,7 +84,7 @@ def history_evidence(history: History, n_classes: int | None = None, clip_at: fl
     evidence: list[Any] = []
     held_out_loss = _points(best_series(by_split["validation"], LOSS) or best_series(by_split["test"], LOSS))
     loss = best_series(training, LOSS)
-    if _counts_epochs(loss, by_split):
+    if not history.numbered and _counts_epochs(loss, by_split):
         history = replace(history, per_epoch=True)
     if loss and not history.is_last:
         steps = sorted(loss)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tenor.checks.diagnosis.artifacts import Artifacts
 from tenor.checks.diagnosis.history import logged_number, plain_setting
-from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ValidationCourse
 from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_chance import classes_never_learned, is_above_chance
@@ -29,6 +29,7 @@ STANDS_ABOVE, STANDS_STILL, STANDS_FOR = 0.02, 5e-4, 4
 """Validation losses that are this share above ln K, while they differ by less than this share, in this many
 validations: any training moves them towards ln K within a few steps, so the weights hardly change."""
 MOST_CLASSES = 20
+NEARLY_ZERO = 0.05
 SATURATED = 3.0
 """Times ln K: an untrained model is near ln K."""
 NEAR_CHANCE, FAR_ABOVE = 0.03, 0.2
@@ -82,8 +83,9 @@ class Observations:
     from that of equal probabilities: the weights hardly change."""
     saturated: bool = False
     """Whether the validation losses are the same, and several times that of equal probabilities."""
-    is_keras: bool = False
-    """Whether the record is one of Keras."""
+    may_lack_a_class: bool = False
+    """Whether the validation rows may be of one class that is rare in training: a record of Keras, which holds out the
+    last rows of the source, or an accuracy of nearly 0. Swapped classes leave some rows right."""
     above_chance: bool = False
     """Whether the loss stayed above that of a model that knows nothing, in most of the validations."""
     peak_rate: float | None = None
@@ -140,7 +142,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         weights_kept=change is not None and change < WEIGHTS_KEPT and not is_rounded and not _creeps(steps),
         weights_creep=_creeps(steps) or (change is not None and change >= WEIGHTS_KEPT and _stands_above(steps)),
         saturated=change is not None and change < WEIGHTS_KEPT and _is_far_above(steps, n_classes),
-        is_keras="keras" in artifacts.kind.lower(),
+        may_lack_a_class="keras" in artifacts.kind.lower() or _is_nearly_zero(course),
         above_chance=_is_above_chance(evaluation),
         peak_rate=_peak_rate(steps, artifacts.settings),
         recorded_rate=_recorded_rate(steps, artifacts.settings),
@@ -219,6 +221,11 @@ def _stands_above(steps: StepEvidence | None) -> bool:
     levels = np.log(np.arange(2, MOST_CLASSES + 1))
     is_between = (np.abs(losses[-1] - levels) > STANDS_ABOVE * levels).all() and losses[-1] > levels[0]
     return bool(is_between and np.ptp(losses) < STANDS_STILL * levels[0])
+
+
+def _is_nearly_zero(course: ValidationCourse | None) -> bool:
+    values = [point.value for point in course.accuracy if isfinite(point.value)] if course is not None else []
+    return bool(values) and values[-1] < NEARLY_ZERO
 
 
 def _is_far_above(steps: StepEvidence | None, n_classes: int) -> bool:

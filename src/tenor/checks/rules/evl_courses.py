@@ -23,6 +23,8 @@ TRAINED = 0.5
 """A training accuracy that is above chance for any number of classes."""
 LOW_FROM_THE_START, LEARNED_AT_FIRST, LEARNED_LOSS = 0.3, 0.6, 0.9 * float(np.log(2))
 """Accuracies of the validations and of the training rows, and the loss of those, for any number of classes."""
+FALLEN = 0.03
+"""The more a model learns of two classes, the fewer of the other one's rows it is right for."""
 FAR_APART = 0.15
 """Of training and validation accuracy at the end: running means of a batch norm that are late have caught up then."""
 PERFECT = 0.9995
@@ -54,9 +56,10 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
 
     Threshold: a median below half of 1/K; or at least three validations below it while the training accuracy is 0.5 or
     more, if the last validation accuracy is still 0.15 below the training accuracy. Where K is not recorded, 0.05
-    instead of half of 1/K, if the training accuracy reached 0.5; or 0.3 in every validation, if the model was right for
-    0.6 of the training rows, or had a training loss below 0.9 ln 2, when the first one was made: a model that overfits
-    is not so far above its validation from the start. At least three validations, or one on 50 rows.
+    instead of half of 1/K, if the training accuracy reached 0.5; or 0.3 in every validation, falling by 0.03, if the
+    model was right for 0.6 of the training rows, or had a training loss below 0.9 ln 2, when the first one was made: a
+    model that overfits is not so far above its validation from the start. At least three validations, or one on 50
+    rows.
 
     Why: a model that has learned nothing is right for one row in K. One that is nearly always wrong was trained on
     other labels than it is validated on: the validation rows are of a class that is rare among the training rows, as
@@ -82,7 +85,8 @@ def far_below_chance(evaluation: EvaluationEvidence) -> Finding | None:
     if course.n_classes is None and not learned and (trained is None or trained < TRAINED):
         raise CannotTell("neither the number of classes nor a training accuracy above chance is known")
     limit = FAR_BELOW_ANY if course.n_classes is None else FAR_BELOW / course.n_classes
-    limit = LOW_FROM_THE_START if learned and max(accuracies) < LOW_FROM_THE_START else limit
+    if learned and max(accuracies) < LOW_FROM_THE_START and accuracies[-1] < accuracies[0] - FALLEN:
+        limit = LOW_FROM_THE_START
     later = accuracies[len(accuracies) // 2 :]
     middle = float(np.median(later))
     below = _below_while_trained(course, limit)
