@@ -15,7 +15,15 @@ from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rules.evl_chance import classes_never_learned, is_above_chance
 from tenor.checks.rules.evl_collapse import collapse
-from tenor.checks.rules.evl_measures import accuracy, best_relabelling, class_name, confusion, distributions
+from tenor.checks.rules.evl_measures import (
+    accuracy,
+    best_relabelling,
+    class_name,
+    confusion,
+    distributions,
+    is_never_right,
+    one_class_of,
+)
 from tenor.checks.rules.evl_ranking import MIN_ROWS
 
 RECORDS_FOR_LOSS = 5
@@ -130,7 +138,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         and len({k for _, k, _, _ in collapses}) == 1
         and all(count == rows for *_, count, rows in collapses),
         test_at_chance=_test_at_chance(evaluation) if evaluation is not None else "",
-        majority=_majority(evaluation, collapses) if evaluation is not None and every_split else "",
+        majority=_majority(evaluation, collapses) if evaluation is not None else "",
         loss_share=None if last is None else last / log(max(n_classes, 2)),
         last_loss=last,
         n_classes=n_classes,
@@ -309,13 +317,16 @@ def _test_at_chance(evaluation: EvaluationEvidence) -> str:
 
 def _majority(evaluation: EvaluationEvidence, collapses: list[tuple[str, str, int, int]]) -> str:
     """Split and share of the class that every row is predicted as; empty if it is not that of nearly all rows."""
-    texts = []
-    for name, predicted, *_ in collapses:
-        counts = confusion(evaluation.splits[name], evaluation.n_classes)
-        share = float(counts[counts.sum(axis=0).argmax()].sum() / counts.sum())
+    texts, classes = [], {name: predicted for name, predicted, *_ in collapses}
+    for name, claims in evaluation.splits.items():
+        if name in classes:
+            counts = confusion(claims, evaluation.n_classes)
+            share = float(counts[counts.sum(axis=0).argmax()].sum() / counts.sum())
+        else:
+            share = (claims.accuracy or 0.0) if is_never_right(claims) or one_class_of(claims) is not None else 0.0
         if share < NEARLY_ALL:
             return ""
-        texts.append(f"{name} {share:.1%} of the rows are {predicted}")
+        texts.append(f"{share:.1%} of the {name} rows" + (f" are {classes[name]}" if name in classes else ""))
     return ", ".join(texts)
 
 
