@@ -9,6 +9,8 @@ import pyarrow as pa
 
 RECORD = "record"
 """The only column of a block of JSON records: each record as JSON text."""
+NULL = "\\N"
+"""How MySQL and PostgreSQL write NULL into the text files that they export."""
 NOT_UTF8 = "contains bytes that are not UTF-8"
 Unit = Literal["row", "line", "file"]
 
