@@ -187,9 +187,9 @@ def test_a_field_of_a_dictionary_is_named_by_an_option_for_the_shell(tmp_path: P
     told = refusal(path, label_column="stars")
     column = subprocess.run(f"printf %s {told.split('Set ')[1]}", shell=True, capture_output=True, text=True).stdout
     assert labels_of(read_table(path, label_column=column.partition("=")[2])) == ["0", "1"] * 4
-    lines = [{"text": text, "label": {"id": at % 2, "name": label}} for at, (text, label) in enumerate(ROWS)]
+    lines = [{"text": text, "label": {"id": at % 2, "slug": label}} for at, (text, label) in enumerate(ROWS)]
     told = refusal(put(tmp_path / "b.jsonl", "\n".join(map(json.dumps, lines))))
-    assert "Its fields: 'id', 'name'. Set data.label_column=label.NAME" in told
+    assert "Its fields: 'id', 'slug'. Set data.label_column=label.NAME" in told
 
 
 def test_stars_with_a_decimal_comma_are_integers(tmp_path: Path) -> None:
@@ -204,7 +204,8 @@ def test_stars_with_a_decimal_comma_are_integers(tmp_path: Path) -> None:
         assert read.class_names == ("1", "2", "3", "4")
         assert "data.relabel: no row" not in " ".join(read.notes)
     lines = [line.replace("5,0", "4,5") for line in lines]
-    assert "Write them with a point" in refusal(put(tmp_path / "b.csv", "\n".join(["text;label", *lines])))
+    told = refusal(put(tmp_path / "b.csv", "\n".join(["text;label", *lines])))
+    assert """'data.class_names=["1,0", "2,0", "3,0", "4,0", "4,5"]'""" in told
     lines = [f'"{text}";"{at % 2},{1 - at % 2}"' for at, text in enumerate(TEXTS)]
     refusal(put(tmp_path / "c.csv", "\n".join(["text;label", *lines])))
 

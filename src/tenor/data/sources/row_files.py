@@ -137,7 +137,7 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
         class_names=names,
         left_out=reader.left_out,
-        has_fields=rows.kind == "records",
+        has_fields=rows.kind in ("records", "arrow"),
     )
 
 
