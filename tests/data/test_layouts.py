@@ -250,6 +250,26 @@ def test_class_folders_may_have_files_without_a_suffix(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "other").texts) == ["bad", "good"]
 
 
+@pytest.mark.parametrize("spoiled", [[3], [0, 5]])
+def test_a_text_that_is_not_utf8_is_named_with_the_command_that_converts_it(spoiled: list[int], tmp_path: Path) -> None:
+    folder = tmp_path / "of films"
+    for at, (text, label) in enumerate(ROWS):
+        put(folder / label / f"{at}.txt", f"{text} Ça va, café.".encode("latin-1" if at in spoiled else "utf-8"))
+    paths = [str(folder / ROWS[at][1] / f"{at}.txt") for at in spoiled]
+    told = refusal(folder)
+    assert all(f"  {path}: contains bytes that are not UTF-8" in told for path in paths)
+    found = survey(folder, "text")
+    assert found.faults == len(spoiled)
+    assert min(paths) in found.first_fault
+    commands = told.split("for instance: ")[1]
+    assert sorted(commands.split("; ")) == sorted(found.fix.split("for instance: ")[1].split("; "))
+    assert {word for word in shlex.split(commands) if word.endswith(".txt") and "utf8" not in word} == set(paths)
+    subprocess.run(commands, shell=True, check=True)
+    read = read_table(folder)
+    assert sorted(read.texts) == sorted(f"{text} Ça va, café." for text, _ in ROWS)
+    assert survey(folder, "text").faults == 0
+
+
 def test_a_file_per_class_is_told_with_the_command_that_joins_them(tmp_path: Path) -> None:
     """As rt-polarity.pos and rt-polarity.neg (Pang and Lee 2005), in Latin-1."""
     folder = tmp_path / "rt polarity"

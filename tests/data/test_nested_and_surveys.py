@@ -101,9 +101,11 @@ def test_a_label_within_an_object_is_its_name_and_no_score(
     def filled(name: str) -> dict[str, object]:
         return {key: name if value == "{}" else value for key, value in label.items()}
 
-    path = written(kind, tmp_path, [{"text": text, "label": filled(name)} for text, name in zip(TEXTS, LABELS, strict=True)])
+    path = written(
+        kind, tmp_path, [{"text": text, "label": filled(name)} for text, name in zip(TEXTS, LABELS, strict=True)]
+    )
     found = refusal(path)
-    assert [option for option in options_in(found)] == [f"data.label_column=label.{name}" for name in options]
+    assert list(options_in(found)) == [f"data.label_column=label.{name}" for name in options]
     for option in options_in(found):
         assert classes(read(path, option)) == list(LABELS)
     plain = written(kind, tmp_path, [{"text": text, "label": name} for text, name in zip(TEXTS, LABELS, strict=True)])

@@ -20,6 +20,7 @@ from tenor.data.files.headers import (
     tidied_names,
 )
 from tenor.data.files.opening import plain_file
+from tenor.data.files.sheet_cells import Range, column_letters, refuse_formulas, refuse_merged
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -35,7 +36,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     has several sheets with cells and `sheet` is None.
     """
     name = _sheet_name(path, sheet, required)
-    rows = list(islice(_table(path, name), SAMPLE_ROWS + 1))
+    rows, merged = _sample(path, name)
     where, at = f"{path}, sheet {name!r}", _header_at([cells for _, cells in rows], required)
     first, header = rows[at] if rows else (0, [])
     sample = [cells for _, cells in rows[at + 1 :]]
@@ -48,6 +49,12 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
         )
 
+    chosen = {at: column for at, column in enumerate(names) if column in required}
+    filled = dict(rows[at + 1 :])
+    refuse_merged(path, name, first, chosen, merged, filled)
+    blank = [at for at in chosen if any(not "".join(cells[at : at + 1]).strip() for cells in sample)]
+    if blank:
+        refuse_formulas(path, name, first, {at: chosen[at] for at in blank}, "" if sheet is None else f"#{sheet}")
     describing = describing_rows(sample)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
@@ -116,7 +123,11 @@ def _rows(path: Path, name: str, first: int, width: int, describing: int) -> Ite
     below = ((number, cells) for number, cells in _table(path, name) if number > first)
     for at, (number, cells) in enumerate(below):
         beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
-        fault = None if beyond is None else f"has a value in cell {_column(beyond)}{number}, right of the last column"
+        fault = (
+            None
+            if beyond is None
+            else f"has a value in cell {column_letters(beyond)}{number}, right of the last column"
+        )
         fault = DESCRIBES if at < describing else fault
         yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
 
@@ -130,6 +141,13 @@ def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
                 yield number, texts
 
 
+def _sample(path: Path, name: str) -> tuple[list[tuple[int, list[str]]], list[Range]]:
+    """The first rows of a sheet that are not empty, with their numbers, and its merged cells."""
+    with _workbook(path) as book:
+        merged = book.get_sheet_by_name(name).merged_cell_ranges
+    return list(islice(_table(path, name), SAMPLE_ROWS + 1)), list(merged or [])
+
+
 def _text(cell: object) -> str:
     if isinstance(cell, bool):
         return str(cell)
@@ -138,16 +156,6 @@ def _text(cell: object) -> str:
     if isinstance(cell, datetime) and cell.time() == time():
         return cell.date().isoformat()
     return cell.isoformat() if isinstance(cell, date | time) else str(cell)
-
-
-def _column(at: int) -> str:
-    """The letters of a column: A for 0, AA for 26."""
-    letters = ""
-    at += 1
-    while at:
-        at, rest = divmod(at - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
 
 
 @contextmanager

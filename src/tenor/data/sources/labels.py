@@ -126,7 +126,7 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
         )
         used[list(by_row)] = False
     else:
-        refuse_faults(rows, faults, meaning.advice_on(faults, columns))
+        refuse_faults(rows, faults, " ".join(filter(None, [meaning.advice_on(faults, columns), rows.advice])))
         notes += _blank_note(rows, named["text"], columns.text)
     if not used.any():
         raise UserError(f"{rows.where}: no rows are left: {' '.join(notes)}")

@@ -13,13 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from tenor.data.files.arrow_files import arrow_rows
+from tenor.data.files.folders import conversion_in_place
 from tenor.data.files.json_records import EXPECTED
 from tenor.data.files.labelled_lines import conversion
 from tenor.data.files.nested import available_names, names_of
 from tenor.data.files.paired_files import how_to_paste, pairs_of
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
-from tenor.data.files.stream import Block, FileRows, Limits
+from tenor.data.files.stream import NOT_UTF8, Block, FileRows, Limits
 from tenor.data.sources.exports import Export, recognize
 from tenor.data.sources.other_tables import number_of, refuse_chats, refuse_class_columns
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
@@ -138,6 +139,7 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         class_names=names,
         left_out=reader.left_out,
         has_fields=rows.kind in ("records", "arrow"),
+        advice=reader.advice(),
     )
 
 
@@ -303,6 +305,12 @@ class _Reader:
                 self.runs.append((self.count, number, file))
             expected, last = number + 1, file
             self.count += 1
+
+    def advice(self) -> str:
+        """What to do about files that are one text each and not UTF-8."""
+        of_text = self.faults[self.columns.text]
+        spoiled = [row for row, fault in of_text.items() if fault == NOT_UTF8 and self.rows.unit == "file"]
+        return conversion_in_place([Path(self.place(row)) for row in spoiled]) if spoiled else ""
 
     def place(self, row: int) -> str:
         """The place of a row (0-based) for messages."""
