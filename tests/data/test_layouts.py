@@ -263,7 +263,7 @@ def test_a_text_that_is_not_utf8_is_named_with_the_command_that_converts_it(spoi
     assert min(paths) in found.first_fault
     commands = told.split("for instance: ")[1]
     assert sorted(commands.split("; ")) == sorted(found.fix.split("for instance: ")[1].split("; "))
-    assert {word for word in shlex.split(commands) if word.endswith(".txt") and "utf8" not in word} == set(paths)
+    assert {word for word in shlex.split(commands) if word.endswith(".txt") and ".utf8." not in word} == set(paths)
     subprocess.run(commands, shell=True, check=True)
     read = read_table(folder)
     assert sorted(read.texts) == sorted(f"{text} Ça va, café." for text, _ in ROWS)

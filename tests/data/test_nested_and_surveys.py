@@ -113,6 +113,17 @@ def test_a_label_within_an_object_is_its_name_and_no_score(
 
 
 @KINDS
+def test_no_option_is_printed_for_an_object_written_as_text(kind: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": text, "label": json.dumps({"name": name})} for text, name in zip(TEXTS, LABELS, strict=True)
+    ]
+    found = refusal(written(kind, tmp_path, rows))
+    assert "has dictionaries in 4 of 4 rows" in found
+    assert "Write the field with the class into a column of its own" in found
+    assert "data.label_column" not in found
+
+
+@KINDS
 def test_a_list_of_one_object_is_read_as_the_object(kind: str, tmp_path: Path) -> None:
     def listed(*names: str) -> dict[str, object]:
         return {"labels": [{"label": name, "user": 1} for name in names]}

@@ -138,7 +138,7 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
         class_names=names,
         left_out=reader.left_out,
-        has_fields=rows.kind in ("records", "arrow"),
+        has_fields=reader.has_objects or pa.types.is_nested(schema.field(columns.label).type),
         advice=reader.advice(),
     )
 
@@ -230,6 +230,8 @@ class _Reader:
         self.faults: dict[str, dict[int, str]] = {name: {} for name in self.roles}
         self.keys: dict[str, None] = {}
         """All keys of a JSON file, in order of appearance."""
+        self.has_objects = False
+        """Whether labels of a JSON file are objects or lists, not texts of them."""
         self.left_out: dict[int, str] = {}
         """Rows that are not taught, with the reason."""
         self.count = 0
@@ -279,6 +281,7 @@ class _Reader:
         for record in records:
             for name, value in self.watched.fields(record).items():
                 self.watched.add(name, [value])
+        self.has_objects |= any(isinstance(record.get(self.columns.label), dict | list) for record in records)
         for record in records:
             self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []
