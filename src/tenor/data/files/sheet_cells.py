@@ -1,7 +1,9 @@
-"""Cells of Excel workbooks that look empty but are not: merged ones, and formulas that no program has computed."""
+"""Cells of Excel workbooks: as texts, and those that look empty but are not: merged ones, and formulas that no program
+has computed."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time
 from pathlib import Path
 from posixpath import join, normpath
 from shlex import quote
@@ -26,6 +28,17 @@ def column_letters(at: int) -> str:
         at, rest = divmod(at - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return letters
+
+
+def cell_text(cell: object) -> str:
+    """A cell as CSV would have it: whole numbers without a decimal point, dates as in ISO 8601."""
+    if isinstance(cell, bool):
+        return str(cell)
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+        return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time():
+        return cell.date().isoformat()
+    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
 
 
 def refuse_merged(

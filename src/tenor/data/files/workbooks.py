@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -20,7 +19,7 @@ from tenor.data.files.headers import (
     tidied_names,
 )
 from tenor.data.files.opening import plain_file
-from tenor.data.files.sheet_cells import Range, column_letters, refuse_formulas, refuse_merged
+from tenor.data.files.sheet_cells import Range, cell_text, column_letters, refuse_formulas, refuse_merged
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -50,11 +49,11 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
         )
 
     chosen = {at: column for at, column in enumerate(names) if column in required}
-    filled = dict(rows[at + 1 :])
-    refuse_merged(path, name, first, chosen, merged, filled)
-    blank = [at for at in chosen if any(not "".join(cells[at : at + 1]).strip() for cells in sample)]
+    refuse_merged(path, name, first, chosen, merged, dict(rows[at + 1 :]))
+    blank = {at: column for at, column in chosen.items() if any(not "".join(cells[at : at + 1]) for cells in sample)}
     if blank:
-        refuse_formulas(path, name, first, {at: chosen[at] for at in blank}, "" if sheet is None else f"#{sheet}")
+        with _errors(path):
+            refuse_formulas(path, name, first, blank, "" if sheet is None else f"#{sheet}")
     describing = describing_rows(sample)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
@@ -136,7 +135,7 @@ def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a sheet that are not empty, with their numbers."""
     with _workbook(path) as book:
         for number, cells in enumerate(book.get_sheet_by_name(name).iter_rows(), start=1):
-            texts = [_text(cell) for cell in cells]
+            texts = [cell_text(cell) for cell in cells]
             if any(text.strip() for text in texts):
                 yield number, texts
 
@@ -146,16 +145,6 @@ def _sample(path: Path, name: str) -> tuple[list[tuple[int, list[str]]], list[Ra
     with _workbook(path) as book:
         merged = book.get_sheet_by_name(name).merged_cell_ranges
     return list(islice(_table(path, name), SAMPLE_ROWS + 1)), list(merged or [])
-
-
-def _text(cell: object) -> str:
-    if isinstance(cell, bool):
-        return str(cell)
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
-        return str(int(cell))
-    if isinstance(cell, datetime) and cell.time() == time():
-        return cell.date().isoformat()
-    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
 
 
 @contextmanager
