@@ -185,7 +185,7 @@ def test_several_choices_are_several_labels(tmp_path: Path) -> None:
         (
             "Package Name,Star Rating,Review Title,Review Text",
             ["a.b,2,ok,fine", "a.b,1,,dull", "a.b,1,,"],
-            ("1", "2"),
+            ("1", "2", "3", "4", "5"),
         ),
         ("target,ids,date,flag,user,text", ["4,1,x,x,x,fine", "0,1,x,x,x,dull"], ("negative", "positive")),
     ],
@@ -209,14 +209,14 @@ def test_reviews_of_the_app_store_connect_api_are_read_with_the_options_of_the_f
             "id": text,
             "attributes": {"rating": stars, "title": "x", "body": text, "reviewerNickname": "me", "territory": "USA"},
         }
-        for text, stars in (("fine", 2), ("dull", 1))
+        for text, stars in (("fine", 5), ("dull", 1))
     ]
     (tmp_path / "a.json").write_text(json.dumps({"data": reviews, "links": {"self": "x"}}))
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.json", "")
     assert "This looks like App Store Connect reviews" in str(caught.value)
     rows = read(tmp_path / "a.json", str(caught.value).split(". Set ")[1].removesuffix("."))
-    assert (list(rows.texts), [rows.class_names[label] for label in rows.labels]) == (["fine", "dull"], ["2", "1"])
+    assert (list(rows.texts), [rows.class_names[label] for label in rows.labels]) == (["fine", "dull"], ["5", "1"])
 
 
 @pytest.mark.parametrize(

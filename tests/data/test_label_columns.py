@@ -144,14 +144,14 @@ def test_minus_one_is_unlabelled_where_labels_are_indices_and_asked_about_elsewh
         (["['joy', 'anger']", "['joy']"] * 3 + ["['sad', 'joy']"], "2 labels"),
         (["joy, anger", "anger, sad", "sad, joy"], "2 labels"),
         (["joy|anger|sad", "anger|sad", "sad|joy"], "3 labels"),
-        (["{'label': 'joy'}", "{'label': 'sad'}"], "a dictionary"),
+        (["{'label': 'joy'}", "{'label': 'sad'}"], "dictionaries"),
     ],
 )
 def test_several_values_per_row_are_told_by_what_they_look_like(
     labels: list[object], looks: str, tmp_path: Path
 ) -> None:
     found = refusal(tmp_path, labels)
-    assert f"which looks like {looks}" in found
+    assert f"which looks like {looks}" in found or f"has {looks} in" in found
     assert "expected one label per row" in found
 
 
@@ -169,6 +169,10 @@ def test_a_few_rows_with_several_labels_can_be_left_out(tmp_path: Path) -> None:
 def test_scores_and_columns_of_ids_or_texts_are_no_classes(tmp_path: Path) -> None:
     assert "decimal numbers from 0.11 to 1 (4 different in 4 rows): scores" in refusal(tmp_path, [0.37, 1, 0.11, 0.9])
     assert "decimal comma" in refusal(tmp_path, ["4,5", "3,0"])
+    labels: list[object] = ["5,0", "2,5", "1,0", "10,5"]
+    found = refusal(tmp_path, labels * 5)
+    assert read(tmp_path, labels * 5, pasted(found, "class_names")).class_names == ("1,0", "2,5", "5,0", "10,5")
+    assert "class_names" not in refusal(tmp_path, [f"{at},5" for at in range(100)])
     ids = [f"tt{n}" for n in range(60)]
     assert "60 different values in 60 rows, such as 'tt0', 'tt1'; expected a few classes" in refusal(tmp_path, ids)
     assert "60 different values in 60 rows" in refusal(tmp_path, list(range(60)))

@@ -187,9 +187,9 @@ def test_a_field_of_a_dictionary_is_named_by_an_option_for_the_shell(tmp_path: P
     told = refusal(path, label_column="stars")
     column = subprocess.run(f"printf %s {told.split('Set ')[1]}", shell=True, capture_output=True, text=True).stdout
     assert labels_of(read_table(path, label_column=column.partition("=")[2])) == ["0", "1"] * 4
-    lines = [{"text": text, "label": {"id": at % 2, "name": label}} for at, (text, label) in enumerate(ROWS)]
+    lines = [{"text": text, "label": {"id": at % 2, "slug": label}} for at, (text, label) in enumerate(ROWS)]
     told = refusal(put(tmp_path / "b.jsonl", "\n".join(map(json.dumps, lines))))
-    assert "Its fields: 'id', 'name'. Set data.label_column=label.NAME" in told
+    assert "Its fields: 'id', 'slug'. Set data.label_column=label.NAME" in told
 
 
 def test_stars_with_a_decimal_comma_are_integers(tmp_path: Path) -> None:
@@ -204,7 +204,8 @@ def test_stars_with_a_decimal_comma_are_integers(tmp_path: Path) -> None:
         assert read.class_names == ("1", "2", "3", "4")
         assert "data.relabel: no row" not in " ".join(read.notes)
     lines = [line.replace("5,0", "4,5") for line in lines]
-    assert "Write them with a point" in refusal(put(tmp_path / "b.csv", "\n".join(["text;label", *lines])))
+    told = refusal(put(tmp_path / "b.csv", "\n".join(["text;label", *lines])))
+    assert """'data.class_names=["1,0", "2,0", "3,0", "4,0", "4,5"]'""" in told
     lines = [f'"{text}";"{at % 2},{1 - at % 2}"' for at, text in enumerate(TEXTS)]
     refusal(put(tmp_path / "c.csv", "\n".join(["text;label", *lines])))
 
@@ -247,6 +248,26 @@ def test_class_folders_may_have_files_without_a_suffix(tmp_path: Path) -> None:
     command = refusal(tmp_path / "other").split("rename them: ")[1]
     subprocess.run(command, shell=True, check=True)
     assert list(read_table(tmp_path / "other").texts) == ["bad", "good"]
+
+
+@pytest.mark.parametrize("spoiled", [[3], [0, 5]])
+def test_a_text_that_is_not_utf8_is_named_with_the_command_that_converts_it(spoiled: list[int], tmp_path: Path) -> None:
+    folder = tmp_path / "of films"
+    for at, (text, label) in enumerate(ROWS):
+        put(folder / label / f"{at}.txt", f"{text} Ça va, café.".encode("latin-1" if at in spoiled else "utf-8"))
+    paths = [str(folder / ROWS[at][1] / f"{at}.txt") for at in spoiled]
+    told = refusal(folder)
+    assert all(f"  {path}: contains bytes that are not UTF-8" in told for path in paths)
+    found = survey(folder, "text")
+    assert found.faults == len(spoiled)
+    assert min(paths) in found.first_fault
+    commands = told.split("for instance: ")[1]
+    assert sorted(commands.split("; ")) == sorted(found.fix.split("for instance: ")[1].split("; "))
+    assert {word for word in shlex.split(commands) if word.endswith(".txt") and ".utf8." not in word} == set(paths)
+    subprocess.run(commands, shell=True, check=True)
+    read = read_table(folder)
+    assert sorted(read.texts) == sorted(f"{text} Ça va, café." for text, _ in ROWS)
+    assert survey(folder, "text").faults == 0
 
 
 def test_a_file_per_class_is_told_with_the_command_that_joins_them(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def rows_of(kind: str, folder: Path) -> Path:
         {"review": {"lang": "en", "body": {"text": text}}, "user": {"id": 7}, "sentiment": label}
         for text, label in zip(TEXTS, LABELS, strict=True)
     ]
+    return written(kind, folder, records)
+
+
+def written(kind: str, folder: Path, records: list[dict[str, object]]) -> Path:
     path = folder / f"rows.{kind}"
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(records), path)
@@ -78,6 +82,69 @@ def test_a_refusal_names_the_fields_and_its_options_work(kind: str, tmp_path: Pa
     rows = read(path, *options_in(message))
     assert list(rows.texts) == list(TEXTS)
     assert classes(rows) == list(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("label", "options"),
+    [
+        ({"name": "{}", "score": 0.9}, ["name"]),
+        ({"score": 0.9, "value": "{}"}, ["value"]),
+        ({"confidence": 0.9, "verdict_of_all": "{}"}, ["verdict_of_all"]),
+        ({"id": 7, "class": "{}", "probability": 0.5}, ["class"]),
+        ({"name": "{}", "value": "{}", "score": 0.9}, ["name", "value"]),
+    ],
+)
+@KINDS
+def test_a_label_within_an_object_is_its_name_and_no_score(
+    kind: str, label: dict[str, object], options: list[str], tmp_path: Path
+) -> None:
+    def filled(name: str) -> dict[str, object]:
+        return {key: name if value == "{}" else value for key, value in label.items()}
+
+    path = written(
+        kind, tmp_path, [{"text": text, "label": filled(name)} for text, name in zip(TEXTS, LABELS, strict=True)]
+    )
+    found = refusal(path)
+    assert list(options_in(found)) == [f"data.label_column=label.{name}" for name in options]
+    for option in options_in(found):
+        assert classes(read(path, option)) == list(LABELS)
+    plain = written(kind, tmp_path, [{"text": text, "label": name} for text, name in zip(TEXTS, LABELS, strict=True)])
+    assert classes(read(plain)) == list(LABELS)
+
+
+@KINDS
+def test_no_option_is_printed_for_an_object_written_as_text(kind: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": text, "label": json.dumps({"name": name})} for text, name in zip(TEXTS, LABELS, strict=True)
+    ]
+    found = refusal(written(kind, tmp_path, rows))
+    assert "has dictionaries in 4 of 4 rows" in found
+    assert "Write the field with the class into a column of its own" in found
+    assert "data.label_column" not in found
+
+
+@KINDS
+def test_a_list_of_one_object_is_read_as_the_object(kind: str, tmp_path: Path) -> None:
+    def listed(*names: str) -> dict[str, object]:
+        return {"labels": [{"label": name, "user": 1} for name in names]}
+
+    rows = [{"review": {"text": text}, "annotation": listed(name)} for text, name in zip(TEXTS, LABELS, strict=True)]
+    path = written(kind, tmp_path, rows)
+    found = refusal(path)
+    if kind in ("parquet", "arrow"):  # How many objects a list has is known once it is read.
+        found = refusal(path, *options_in(found))
+        assert "has dictionaries in 4 of 4 rows" in found
+        assert classes(read(path, "data.text_column=review.text", *options_in(found))) == list(LABELS)
+    else:
+        assert classes(read(path, *options_in(found))) == list(LABELS)
+    more = [{"review": {"text": "Fine"}, "annotation": listed(*names)} for names in (("positive", "negative"), ())]
+    path = written(kind, tmp_path, [*rows * 9, *more])
+    options = ("data.text_column=review.text", "data.label_column=annotation.labels.label")
+    found = refusal(path, *options)
+    assert "2 of 38 rows cannot be used" in found
+    assert "looks like several" in found or "several values" in found
+    assert "annotation.labels.label is missing" in found
+    assert len(read(path, *options, "data.faulty_rows=leave_out").texts) == 36
 
 
 @KINDS

@@ -229,6 +229,46 @@ def test_names_of_their_own(one: str, other: str) -> None:
     assert near_note(counted(**{one: 3, other: 20})) is None
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"Negative": 33, "neg": 25, "pos": 7, "positive": 43},
+        {"pos": 20, "positive": 3, "negative": 9},
+        {"neutral": 5, "neu": 5, "positive": 5},
+        {"p": 3, "positive": 9, "n": 4, "negative": 9},
+        {"sci": 9, "science": 9, "pol": 9, "politics": 9, "sport": 9},
+        {"Pos.": 2, "Positive": 9, "mixed": 4},
+    ],
+)
+def test_abbreviated_names_are_asked_about_with_a_setting_that_merges_them(
+    counts: dict[str, int], tmp_path: Path
+) -> None:
+    labels: list[object] = [label for label, count in counts.items() for _ in range(count)]
+    note = read(tmp_path, labels).notes[-1]
+    assert "nearly the same" in note
+    relabel = json.loads(note.partition("'data.relabel=")[2].partition("'")[0])
+    merged = read(tmp_path, labels, relabel=relabel)
+    assert len(merged.class_names) == len(counts) - len(relabel) < len(counts)
+    assert not any("nearly the same" in one for one in merged.notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("neutral", "neutral_positive", "neutral_negative", "positive"),
+        ("n", "negative", "neutral", "positive"),
+        ("low", "lower", "high", "higher"),
+        ("joy", "joyful", "fear", "fearful"),
+        ("art", "article", "news"),
+        ("bee", "beetle", "sea", "seal", "seafood", "man", "manatee", "wolf", "cat", "dog", "rose", "tank"),
+        ("positive", "positively"),
+        ("1", "12", "123"),
+    ],
+)
+def test_names_that_begin_alike_are_names_of_their_own(names: tuple[str, ...]) -> None:
+    assert near_note(Counter(dict.fromkeys(names, 50))) is None
+
+
 # Labels of other programs.
 
 

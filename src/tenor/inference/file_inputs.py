@@ -12,7 +12,7 @@ from tenor.data.files.json_records import json_text
 from tenor.data.files.nested import advice_on_fields, available_names
 from tenor.data.files.opening import encoding_fix
 from tenor.data.files.reading import open_rows
-from tenor.data.files.stream import FileRows, Limits, encodable
+from tenor.data.files.stream import NULL, FileRows, Limits, encodable
 from tenor.errors import UserError
 
 SHOWN = 160
@@ -141,7 +141,7 @@ class Chunk:
     """Consecutive rows of a file."""
 
     texts: list[object]
-    """The values of the text column; None for a row that could not be read."""
+    """The values of the text column; None for a missing one, and for a row that could not be read."""
     kept: pa.Table
     """The input's columns, in its order; for JSON the column `record`."""
     places: list[int]
@@ -191,6 +191,7 @@ def read_chunks(rows: FileRows, text_column: str = TEXT_COLUMN, as_text: bool = 
                 texts = table[text_column].to_pylist()
             else:
                 texts = block.values(text_column)
+            texts = [None if text == NULL else text for text in texts]
             yield Chunk(texts, table.drop_columns(list(rows.added)), list(block.numbers), faults, block.file)
     except pa.ArrowException as error:
         raise UserError(

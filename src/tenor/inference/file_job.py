@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
+from tenor.data.files.folders import conversion_in_place
 from tenor.data.files.headers import Wanted, missing_columns
 from tenor.data.files.json_records import parse_record
 from tenor.data.files.nested import names_of
@@ -88,6 +89,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     found = Survey(open_input(path, text_column, as_text))
     found.stamp = stamp_of(found.file.files[0]) if len(found.file.files) == 1 else None
     rows, spoiled, is_beyond_ascii = found.file, "", False
+    spoiled_texts: list[Path] = []
     random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(rows, text_column, as_text):
         found.rows += len(chunk.texts)
@@ -106,7 +108,9 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
                 is_beyond_ascii = is_beyond_ascii or not str(text).isascii()
                 continue
             found.faults += 1
-            if chunk.faults.get(position) == NOT_UTF8:
+            if chunk.faults.get(position) == NOT_UTF8 and rows.unit == "file":
+                spoiled_texts.append(rows.files[chunk.places[position] - 1])
+            elif chunk.faults.get(position) == NOT_UTF8:
                 spoiled = spoiled or chunk.file or rows.files[0].name
             found.first_fault = found.first_fault or describe_fault(rows, chunk, position, fault or "")
         drawn = _drawn(drawn, sound, random)
@@ -114,6 +118,8 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     if spoiled:
         file = next(path for path in rows.files if path.name == spoiled)
         found.fix = encoding_fix(file, is_beyond_ascii)
+    if spoiled_texts:
+        found.fix = conversion_in_place(spoiled_texts)
     if found.has_records and found.columns and text_column not in found.fields:
         raise missing_columns(rows.where, [Wanted("text", text_column, OPTION)], list(found.fields))
     found.sha256 = _digest(rows)

@@ -8,7 +8,16 @@ from shlex import quote
 
 from tenor.data.files.commands import ALL_TEST_ROWS, VALIDATION_NAMES, content_of, unused_split
 from tenor.data.files.formats import ACCEPTED, FORMATS
-from tenor.data.files.opening import COMPRESSIONS, IGNORED, is_empty, open_text, other_encoding, set_path
+from tenor.data.files.opening import (
+    COMPRESSIONS,
+    IGNORED,
+    is_empty,
+    likely_encoding,
+    open_text,
+    other_encoding,
+    set_path,
+    utf8_name,
+)
 from tenor.data.files.paired_files import how_to_join_folder, how_to_paste, label_suffix, parallel_files
 from tenor.data.files.plain_lines import has_labels
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
@@ -241,6 +250,22 @@ def class_folder_rows(folder: Path, classes: Sequence[Path]) -> FileRows:
     return FileRows(
         *(str(folder), folder.name, "file", "strings", CLASS_COLUMNS, read, tuple(files)), notes=tuple(notes)
     )
+
+
+def conversion_in_place(files: Sequence[Path]) -> str:
+    """What to do about texts in files of their own that are not UTF-8: a copy next to one would be another text."""
+    plain = [path for path in files if path.is_file()]
+    commands = []
+    for path in plain[:MOST_COMMANDS]:
+        new = utf8_name(path)
+        old, encoding = quote(str(path)), likely_encoding(path)
+        commands.append(f"iconv -f {encoding} -t UTF-8 {old} > {quote(str(new))} && mv {quote(str(new))} {old}")
+    rest = "" if len(plain) <= MOST_COMMANDS else f"; and the other {len(plain) - MOST_COMMANDS:,} in the same way"
+    which = "this file" if len(plain) == 1 else "these files"
+    return f"Convert {which} to UTF-8 in place, for instance: {'; '.join(commands)}{rest}"
+
+
+MOST_COMMANDS = 10
 
 
 def _listed(before: str, names: Sequence[str]) -> str:

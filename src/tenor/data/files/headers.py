@@ -100,8 +100,16 @@ def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
         [column for column in available if _folded(column) in close],
     ):
         if len(same) == 1 and same[0]:
-            return same[0]
+            return None if wanted.role == "label" and _is_next_to_class(same[0], available) else same[0]
     return None
+
+
+def _is_next_to_class(name: str, available: Sequence[str]) -> bool:
+    """Whether a column is the score within an object that also has a name or a value, as in
+    `{"name": "positive", "score": 0.9}`."""
+    parent, _, last = name.rpartition(".")
+    others = {other.rpartition(".")[2] for other in available if parent and other.rpartition(".")[0] == parent}
+    return last.lower() == "score" and bool({"name", "value"} & others)
 
 
 def _folded(name: str) -> str:

@@ -174,10 +174,13 @@ def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) 
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         names = list(first.columns) if choose is None and first.columns is not None else choose
+        before = 0
         for part in parts:
-            file = part.files[0].name
+            file, is_file = part.files[0].name, part.unit == "file"
             for block in part.read(limits, names):
-                yield Block(block.table, block.numbers, block.faults, block.records, block.file or file)
+                numbers = [before + number for number in block.numbers] if is_file else block.numbers
+                yield Block(block.table, numbers, block.faults, block.records, "" if is_file else block.file or file)
+            before += len(part.files)
 
     notes = tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
     reading = {str(at): part.reading for at, part in enumerate(parts) if part.reading}

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 RECORD = "record"
 """The only column of a block of JSON records: each record as JSON text."""
+NULL = "\\N"
+"""How MySQL and PostgreSQL write NULL into the text files that they export."""
 NOT_UTF8 = "contains bytes that are not UTF-8"
 Unit = Literal["row", "line", "file"]
 
@@ -81,9 +83,9 @@ class FileRows:
     """Columns that are not the file's own but fields within them, such as `review.text` (`nested.py`)."""
 
     def place(self, number: int, file: str = "") -> str:
-        """The place of a row for messages, such as `row 3` or `b.csv, line 3`."""
+        """The place of a row for messages, such as `row 3` or `b.csv, line 3`; the path of a file that is one row."""
         of_file = f"{file}, " if file else ""
-        return file if self.unit == "file" else f"{of_file}{self.unit} {number:,}"
+        return str(self.files[number - 1]) if self.unit == "file" else f"{of_file}{self.unit} {number:,}"
 
 
 def in_blocks(

@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -20,6 +19,7 @@ from tenor.data.files.headers import (
     tidied_names,
 )
 from tenor.data.files.opening import plain_file
+from tenor.data.files.sheet_cells import Range, cell_text, column_letters, refuse_formulas, refuse_merged
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -35,7 +35,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
     has several sheets with cells and `sheet` is None.
     """
     name = _sheet_name(path, sheet, required)
-    rows = list(islice(_table(path, name), SAMPLE_ROWS + 1))
+    rows, merged = _sample(path, name)
     where, at = f"{path}, sheet {name!r}", _header_at([cells for _, cells in rows], required)
     first, header = rows[at] if rows else (0, [])
     sample = [cells for _, cells in rows[at + 1 :]]
@@ -48,6 +48,12 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
             lost.partition(" Add a header")[0].replace(str(path), where, 1) + " Insert a row with names above it."
         )
 
+    chosen = {at: column for at, column in enumerate(names) if column in required}
+    refuse_merged(path, name, first, chosen, merged, dict(rows[at + 1 :]))
+    blank = {at: column for at, column in chosen.items() if any(not "".join(cells[at : at + 1]) for cells in sample)}
+    if blank:
+        with _errors(path):
+            refuse_formulas(path, name, first, blank, "" if sheet is None else f"#{sheet}")
     describing = describing_rows(sample)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
@@ -116,7 +122,11 @@ def _rows(path: Path, name: str, first: int, width: int, describing: int) -> Ite
     below = ((number, cells) for number, cells in _table(path, name) if number > first)
     for at, (number, cells) in enumerate(below):
         beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
-        fault = None if beyond is None else f"has a value in cell {_column(beyond)}{number}, right of the last column"
+        fault = (
+            None
+            if beyond is None
+            else f"has a value in cell {column_letters(beyond)}{number}, right of the last column"
+        )
         fault = DESCRIBES if at < describing else fault
         yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
 
@@ -125,29 +135,16 @@ def _table(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
     """The rows of a sheet that are not empty, with their numbers."""
     with _workbook(path) as book:
         for number, cells in enumerate(book.get_sheet_by_name(name).iter_rows(), start=1):
-            texts = [_text(cell) for cell in cells]
+            texts = [cell_text(cell) for cell in cells]
             if any(text.strip() for text in texts):
                 yield number, texts
 
 
-def _text(cell: object) -> str:
-    if isinstance(cell, bool):
-        return str(cell)
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
-        return str(int(cell))
-    if isinstance(cell, datetime) and cell.time() == time():
-        return cell.date().isoformat()
-    return cell.isoformat() if isinstance(cell, date | time) else str(cell)
-
-
-def _column(at: int) -> str:
-    """The letters of a column: A for 0, AA for 26."""
-    letters = ""
-    at += 1
-    while at:
-        at, rest = divmod(at - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
+def _sample(path: Path, name: str) -> tuple[list[tuple[int, list[str]]], list[Range]]:
+    """The first rows of a sheet that are not empty, with their numbers, and its merged cells."""
+    with _workbook(path) as book:
+        merged = book.get_sheet_by_name(name).merged_cell_ranges
+    return list(islice(_table(path, name), SAMPLE_ROWS + 1)), list(merged or [])
 
 
 @contextmanager

@@ -278,6 +278,11 @@ def _doccano(columns: Sequence[str], sample: Sequence[Record]) -> Export | None:
     return Export("doccano", _options("text", label), left_out)
 
 
+# Public datasets and reviews of stores.
+
+STARS = """'data.class_names=["1", "2", "3", "4", "5"]'"""
+
+
 # Apple's App Store Connect API: `customerReviews`, with the review in `attributes`.
 
 
@@ -286,12 +291,11 @@ def _app_store_connect(columns: Sequence[str], sample: Sequence[Record]) -> Expo
     nested = bool(sample) and all(own <= set(_mapping(record.get("attributes"))) for record in sample)
     if not nested and not {f"attributes.{name}" for name in own} <= set(columns):
         return None
-    return Export("App Store Connect reviews", _options("attributes.body", "attributes.rating"))
+    return Export("App Store Connect reviews", _options("attributes.body", "attributes.rating", STARS))
 
 
 # Public datasets, by their column names.
 
-STARS = """'data.class_names=["1", "2", "3", "4", "5"]'"""
 TABLES: Sequence[tuple[str, frozenset[str], str]] = (
     ("Amazon reviews (2014, 2018)", frozenset({"reviewText", "overall"}), _options("reviewText", "overall", STARS)),
     ("Amazon reviews (2023)", frozenset({"text", "rating", "parent_asin"}), _options("text", "rating", STARS)),
@@ -301,7 +305,7 @@ TABLES: Sequence[tuple[str, frozenset[str], str]] = (
     (
         "Google Play Console reviews",
         frozenset({"Package Name", "Star Rating", "Review Text"}),
-        _options("Review Text", "Star Rating", "data.faulty_rows=leave_out"),
+        _options("Review Text", "Star Rating", f"{STARS} data.faulty_rows=leave_out"),
     ),
     ("App Store reviews", frozenset({"review", "rating", "userName"}), _options("review", "rating", STARS)),
     ("IMDb reviews (Kaggle)", frozenset({"review", "sentiment"}), _options("review", "sentiment")),

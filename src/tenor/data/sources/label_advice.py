@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from shlex import quote
 
-from tenor.data.files.headers import Wanted, obvious
+from tenor.data.files.nested import label_fields
 from tenor.data.sources.rows import ONE_LABEL, shorten
 from tenor.data.sources.spellings import INTEGER, NUMBER, as_integer, folded, tidied
 from tenor.errors import UserError
@@ -154,14 +154,11 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
     """
     known = {label: tidied(label) for label in counts}
     if counts and all(DECIMAL_COMMA.fullmatch(label) for label in known.values()):
-        raise UserError(
-            f"{where}: the labels in column {column!r} are numbers with a decimal comma, such as "
-            f"{next(iter(known.values()))!r}, expected class names or whole numbers. Write them with a point, as 5.0."
-        )
+        raise _scores(counts, {label: float(text.replace(",", ".")) for label, text in known.items()}, where, column)
     numbers = {label: float(text) for label, text in known.items() if NUMBER.fullmatch(text)}
     fractions = [label for label in numbers if not INTEGER.fullmatch(as_integer(known[label]))]
     if fractions and len(numbers) == len(counts):
-        raise _scores(counts, sorted(set(numbers.values())), where, column)
+        raise _scores(counts, numbers, where, column)
     if _is_identifying(counts):
         raise UserError(
             f"{where}: column {column!r} has {len(counts):,} different values in {rows_text(counts.total())}, such as "
@@ -171,14 +168,22 @@ def refuse_no_classes(counts: Counter[str], where: str, column: str, swapped: st
         )
 
 
-def _scores(counts: Counter[str], values: list[float], where: str, column: str) -> UserError:
+def _scores(counts: Counter[str], numbers: Mapping[str, float], where: str, column: str) -> UserError:
+    """The error for decimal numbers, by label; the labels may have a decimal comma."""
+    values = sorted(set(numbers.values()))
     few = len(values) <= SHOWN_NUMBERS and 2 * len(values) <= counts.total()
-    as_names = setting("class_names", [f"{value:g}" for value in values])
+    with_comma = any("," in label for label in numbers)
+    names = [tidied(label) for label in sorted(numbers, key=lambda label: numbers[label])]
+    # Labels with a comma are matched as they are written; 2.5 and 2.50 are one name.
+    few = few and not (with_comma and len(names) > len(values))
+    as_names = setting("class_names", names if with_comma else [f"{value:g}" for value in values])
+    comma = " with a decimal comma" if with_comma else ""
+    frame = f"frame[{column!r}]" + (".str.replace(',', '.').astype(float)" if with_comma else "")
     return UserError(
-        f"{where}: the labels in column {column!r} are decimal numbers from {values[0]:g} to {values[-1]:g} "
+        f"{where}: the labels in column {column!r} are decimal numbers{comma} from {values[0]:g} to {values[-1]:g} "
         f"({len(values):,} different in {rows_text(counts.total())}): scores, not classes. Predicting a score "
         "(regression) is not supported. Convert the scores into a few classes first, for instance with pandas: "
-        f"frame[{column!r}] = frame[{column!r}].gt({(values[0] + values[-1]) / 2:g}).map({{True: 'high', False: "
+        f"frame[{column!r}] = {frame}.gt({(values[0] + values[-1]) / 2:g}).map({{True: 'high', False: "
         "'low'})" + (f". If each number is a class: {as_names}" if few else "") + "."
     )
 
@@ -382,9 +387,11 @@ def several_labels(
         if rows < total
         else ONE_LABEL
     )
+    what = "has dictionaries" if looks == "a dictionary" else "has several values per row"
+    which = "" if looks == "a dictionary" else f", which looks like {looks}"
     return UserError(
-        f"{where}: column {column!r} has several values per row in {rows:,} of {total:,} rows, such as "
-        f"{shorten(label)}, which looks like {looks}; expected one label per row. {fix}"
+        f"{where}: column {column!r} {what} in {rows:,} of {total:,} rows, such as {shorten(label)}{which}; expected "
+        f"one label per row. {fix}"
     )
 
 
@@ -397,7 +404,7 @@ def _advice_on_dictionary(label: str, column: str, has_fields: bool) -> str:
     names = [str(name) for name, inner in fields.items() if not isinstance(inner, dict | list)]
     if not has_fields or not names:
         return "Write the field with the class into a column of its own."
-    one = obvious(Wanted("label", "label", ""), names) or (names[0] if len(names) == 1 else None)
-    listed_names = "" if one else f"Its fields: {', '.join(map(repr, names[:SHOWN]))}. "
-    option = quote(f"data.label_column={column}.{one or 'NAME'}")
-    return f"{listed_names}Set {option}"
+    likely = label_fields(names)
+    listed_names = "" if len(likely) == 1 else f"Its fields: {', '.join(map(repr, names[:SHOWN]))}. "
+    options = [quote(f"data.label_column={column}.{name}") for name in likely[:SHOWN] or ["NAME"]]
+    return f"{listed_names}Set {' or '.join(options)}"

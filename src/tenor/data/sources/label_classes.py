@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from tenor.data.files.stream import NULL
 from tenor.data.sources.label_advice import (
     MISSING,
     OTHER_SCALE,
@@ -208,7 +209,7 @@ def _read_labels(written: Counter[str], classes: Classes) -> _Read:
             read.label_of[label] = label
         elif label in read.whole:
             read.label_of[label] = read.whole[label]
-        elif not tidied(label):
+        elif tidied(label) in ("", NULL):
             read.faults[label] = "missing"
         elif folded(label) in MISSING:
             read.faults[label] = f"{shorten(label)}, which marks a missing value"

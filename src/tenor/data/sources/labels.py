@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tenor.config.schema import Data
 from tenor.data.dataset import LabelledText, SourceData
 from tenor.data.files.nested import advice_on_fields
+from tenor.data.files.stream import NULL
 from tenor.data.sequences import list_of
 from tenor.data.sources.label_advice import (
     rows_text,
@@ -125,7 +126,7 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
         )
         used[list(by_row)] = False
     else:
-        refuse_faults(rows, faults, meaning.advice_on(faults, columns))
+        refuse_faults(rows, faults, " ".join(filter(None, [meaning.advice_on(faults, columns), rows.advice])))
         notes += _blank_note(rows, named["text"], columns.text)
     if not used.any():
         raise UserError(f"{rows.where}: no rows are left: {' '.join(notes)}")
@@ -231,13 +232,16 @@ def _strings(rows: SourceRows, column: str, role: Role, faults: dict[str, dict[i
         values = _decoded(values, rows.where, column)
     if role == "label":
         values = _plain_labels(values, column, of_column)
-    missing = np.flatnonzero(values.is_null().to_numpy())
+    kind = values.type
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    absent = values.is_null()
+    if is_string and role != "label":  # Labels are matched to `data.relabel` first.
+        absent = pc.or_(absent, pc.equal(values, NULL).fill_null(False))
+    missing = np.flatnonzero(absent.to_numpy())
     if len(missing) == len(values) and not rows.left_out:
         raise all_missing(rows.where, column, len(values), role)
     for row in missing.tolist():
         of_column.setdefault(row, f"{column} is missing")
-    kind = values.type
-    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     is_number = pa.types.is_integer(kind) or (role == "name" and pa.types.is_floating(kind))
     if pa.types.is_null(kind) or is_string or (role != "text" and is_number):
         strings = values.cast(pa.large_string())

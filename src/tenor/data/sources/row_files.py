@@ -13,13 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from tenor.data.files.arrow_files import arrow_rows
+from tenor.data.files.folders import conversion_in_place
 from tenor.data.files.json_records import EXPECTED
 from tenor.data.files.labelled_lines import conversion
 from tenor.data.files.nested import available_names, names_of
 from tenor.data.files.paired_files import how_to_paste, pairs_of
 from tenor.data.files.plain_lines import TEXT as PLAIN_TEXT
 from tenor.data.files.reading import open_rows
-from tenor.data.files.stream import Block, FileRows, Limits
+from tenor.data.files.stream import NOT_UTF8, Block, FileRows, Limits
 from tenor.data.sources.exports import Export, recognize
 from tenor.data.sources.other_tables import number_of, refuse_chats, refuse_class_columns
 from tenor.data.sources.rows import Columns, SourceRows, python_column, require_columns, stored_class_names
@@ -137,7 +138,8 @@ def source_rows(rows: FileRows, columns: Columns, is_test: bool = False) -> Sour
         *(table, rows.where, rows.origin, reader.faults, reader.place, rows.notes),
         class_names=names,
         left_out=reader.left_out,
-        has_fields=rows.kind == "records",
+        has_fields=reader.has_objects or pa.types.is_nested(schema.field(columns.label).type),
+        advice=reader.advice(),
     )
 
 
@@ -228,6 +230,8 @@ class _Reader:
         self.faults: dict[str, dict[int, str]] = {name: {} for name in self.roles}
         self.keys: dict[str, None] = {}
         """All keys of a JSON file, in order of appearance."""
+        self.has_objects = False
+        """Whether labels of a JSON file are objects or lists, not texts of them."""
         self.left_out: dict[int, str] = {}
         """Rows that are not taught, with the reason."""
         self.count = 0
@@ -277,6 +281,7 @@ class _Reader:
         for record in records:
             for name, value in self.watched.fields(record).items():
                 self.watched.add(name, [value])
+        self.has_objects |= any(isinstance(record.get(self.columns.label), dict | list) for record in records)
         for record in records:
             self.keys.update(dict.fromkeys((*names_of(record), *(name for name in self.roles if name in record))))
         arrays = []
@@ -303,6 +308,12 @@ class _Reader:
                 self.runs.append((self.count, number, file))
             expected, last = number + 1, file
             self.count += 1
+
+    def advice(self) -> str:
+        """What to do about files that are one text each and not UTF-8."""
+        of_text = self.faults[self.columns.text]
+        spoiled = [row for row, fault in of_text.items() if fault == NOT_UTF8 and self.rows.unit == "file"]
+        return conversion_in_place([Path(self.place(row)) for row in spoiled]) if spoiled else ""
 
     def place(self, row: int) -> str:
         """The place of a row (0-based) for messages."""

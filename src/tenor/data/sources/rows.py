@@ -83,7 +83,9 @@ class SourceRows:
     left_out: Mapping[int, str] = field(default_factory=dict)
     """Rows that must not be used, such as rejected annotations, with the reason. They keep their row numbers."""
     has_fields: bool = False
-    """Whether a dictionary is an object of JSON, whose fields can be named as columns (`files/nested.py`)."""
+    """Whether a dictionary is an object of JSON or a struct, whose fields can be columns (`files/nested.py`)."""
+    advice: str = ""
+    """What to do about faults of the file itself."""
 
 
 def require_columns(available: Sequence[str], columns: Columns, where: str, hint: str = "") -> None:

@@ -150,12 +150,13 @@ def _of_class(counts: Mapping[str, int]) -> list[str]:
 
 def near_note(counts: Counter[str]) -> str | None:
     """A note on class names that are nearly the same, with their row counts; None if there are none."""
-    pairs = [pair for pair in combinations(list(counts)[:MOST_NAMES], 2) if _are_near(*pair) or _has_remark(*pair)]
+    names = list(counts)[:MOST_NAMES]
+    pairs = [pair for pair in combinations(names, 2) if _are_near(*pair) or _has_remark(*pair)]
+    pairs += [pair for pair in abbreviations(names, counts) if pair not in pairs]
     shown = [f"{one!r} ({_rows(counts[one])}) and {other!r} ({_rows(counts[other])})" for one, other in pairs]
     if not pairs:
         return None
-    relabel = {min(pair, key=counts.__getitem__): max(pair, key=counts.__getitem__) for pair in pairs[:SHOWN]}
-    relabel = {rarer: other for rarer, other in relabel.items() if rarer != other}
+    relabel = dict(sorted(pair, key=counts.__getitem__) for pair in pairs[:SHOWN])
     example = json.dumps(relabel, ensure_ascii=False)
     return (
         f"class names that are nearly the same: {_shown(shown, '; ')}. If they mean the same, read one as the other: "
@@ -188,6 +189,39 @@ def _has_remark(one: str, other: str) -> bool:
 REMARK = re.compile(r"\s*[(\[{,;:?!*#]|\s+[-\u2013\u2014/]\s")
 
 
+def abbreviations(names: Sequence[str], counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The names that seem to be the beginning of another one, as `pos` of `positive`, each with that one.
+
+    The beginning of a usual word for an opinion is one, unless it begins two of them. Other names need more evidence,
+    because `art` and `article` are two classes: at least two pairs that make up more than half of the names.
+    """
+    words = {name: folded(name).strip(" .") for name in names}
+    letters = [name for name in names if words[name].isalpha()]
+    longer = {
+        short: [
+            long
+            for long in letters
+            if len(words[long]) > len(words[short]) + LETTERS_OF_ENDINGS and words[long].startswith(words[short])
+        ]
+        for short in letters
+    }
+    sure, likely = [], []
+    for short, longs in longer.items():
+        stems = {stem for stem in STEMS for long in longs if words[long].startswith(stem)}
+        if len(stems) == 1 and all(words[long].startswith(tuple(stems)) for long in longs):
+            if next(iter(stems)).startswith(words[short]) and words[short] not in stems:
+                sure.append((short, max(longs, key=lambda long: counts[long])))
+        elif len(longs) == 1 and not words[longs[0]].removeprefix(words[short]).startswith(ENDINGS):
+            likely.append((short, longs[0]))
+    pairs = [*sure, *likely]
+    return pairs if len(pairs) > 1 and 4 * len(pairs) > len(names) else sure
+
+
+STEMS = ("positiv", "negativ", "neutral", "mixed")
+LETTERS_OF_ENDINGS = 2
+"""An abbreviation leaves out more letters than this: `low` and `lower`, `like` and `likely` are words of their own."""
+ENDINGS = ("ing", "ful", "ness", "less", "able", "est", "ish", "ment", "ism", "ist", "ity", "ion")
+"""What makes another word of a word, such as `joyful` of `joy`."""
 LOOK_ALIKES = frozenset(map(frozenset, ("1l", "1i", "0o", "5s")))
 """Digits that are typed, or read by a scanner, in place of letters, as in `neutra1`."""
 
