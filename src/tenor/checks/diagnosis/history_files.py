@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ NAME_COLUMNS = ("key", "metric", "tag", "metric_name")
 MAX_BYTES = 2**28
 """A larger file is no history of a training run: a million records of ten metrics take about 100 MB."""
 MAX_RECORDS = 1_000_000
+FIRST_LINES = 20
+"""In which a log of JSON Lines names a metric, after records such as its settings."""
 MOST_STEPS = 2**53
 """Above it, float64 does not represent every step exactly."""
 TABLE_EXPORT = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
@@ -63,15 +66,27 @@ def is_history_file(path: Path) -> bool:
         return False
     if suffix == ".json":
         return path.stat().st_size <= MAX_BYTES and is_history_value(read_any_json(path))
+    if suffix in LINES:
+        return is_history_value(first_records(path))
     with path.open("rb") as file:
         first = file.readline(MAX_RECORDS).decode("utf-8-sig", "replace").strip()
-    if suffix in TABLES:
-        return _is_header(_fields(first, _delimiter(first)))
-    try:
-        record = json.loads(first) if first.startswith("{") else None
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and is_history_value([record])
+    return _is_header(_fields(first, _delimiter(first)))
+
+
+def first_records(path: Path) -> Records:
+    """The objects in the first lines of a file of JSON Lines, up to a line that is broken."""
+    records: Records = []
+    with path.open("rb") as file:
+        for line in islice(file, FIRST_LINES):
+            text = line[:MAX_RECORDS].decode("utf-8-sig", "replace").strip()
+            try:
+                record = json.loads(text) if text else {}
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(record, dict):
+                break
+            records += [record] if record else []
+    return records
 
 
 def read_history_file(path: Path, kind: str = "", n_classes: int | None = None) -> list[Artifacts]:
@@ -102,7 +117,7 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
     if suffix == ".json":
         return _histories_of_value(read_any_json(path), path)
     if suffix in LINES:
-        return {"": history_of_records(list(_lines(path)), path)}, "a training history (JSON Lines)"
+        return {"": history_of_records(_with_axis(list(_lines(path))), path)}, "a training history (JSON Lines)"
     header, rows = _table(path)
     plain = [name.strip().lower() for name in header]
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD):
@@ -252,11 +267,28 @@ def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:
         values = [logged_number(record.get(name)) for record in records]
         # Lightning leaves the epoch of some records empty, sentence-transformers writes -1 for the end of an epoch.
         whole = [int(value) for value in values if value is not None and value == value and value.is_integer()]
+        if not len(whole) == len(values) > 0:
+            continue
         is_increasing = (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole)
         is_repeated = _plain(name) in EPOCH_NAMES and _has_repeated(whole, records)
-        if len(whole) == len(values) > 0 and is_increasing and not is_repeated:
+        if is_increasing and not is_repeated:
+            return whole, ""
+        if _plain(name) in STEP_NAMES and is_increasing_by_metric(whole, records):
             return whole, ""
     return list(range(1, len(records) + 1)), "steps are the numbers of the records: no column contains increasing ones"
+
+
+def is_increasing_by_metric(steps: Sequence[float], records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the steps of every metric increase, as in a log to which the validations were added at the end."""
+    last: dict[str, float] = {}
+    for step, record in zip(steps, records, strict=True):
+        for name in (str(name) for name, value in record.items() if logged_number(value) is not None):
+            if _axis([name]):
+                continue
+            if step <= last.get(name, -MOST_STEPS):
+                return False
+            last[name] = step
+    return bool(last) and len(set(steps)) > 1
 
 
 def _has_repeated(epochs: Sequence[int], records: Records) -> bool:
@@ -381,6 +413,21 @@ def _with_point(cell: str) -> str:
     return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell
 
 
+def _with_axis(records: Records) -> Records:
+    """Records with the step or epoch before them where they have none, as a result of the test after the training;
+    without those before the first step, such as the settings. Unchanged if most records have none."""
+    axis = next((name for name in _axes(list(dict.fromkeys(name for one in records for name in one)))), None)
+    if axis is None or 2 * sum(axis in record for record in records) < len(records):
+        return records
+    filled: Records = []
+    for record in records:
+        if axis in record:
+            filled.append(record)
+        elif filled:
+            filled.append({axis: filled[-1][axis], **record})
+    return filled
+
+
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
@@ -389,6 +436,8 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
         try:
             record = json.loads(line, parse_int=whole_number)
         except (ValueError, RecursionError) as error:
+            if number == len(lines) > 1:
+                return  # Without a line end: a program is writing it, or was killed.
             raise UserError(f"{path}, line {number:,}: not valid JSON ({error}). Write the file again.") from error
         if isinstance(record, dict):
             yield record
