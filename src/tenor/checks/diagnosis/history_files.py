@@ -48,8 +48,12 @@ MOST_STEPS = 2**53
 TABLE_EXPORT = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 """A column in the CSV of a chart of Weights & Biases."""
 CHART = "an exported chart of Weights & Biases"
-EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
+EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)[\w-]*?(?P<test>[_-]test)?_results[^/]*\.csv$", re.IGNORECASE)
 """As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
+CROSS_ENCODER = re.compile(r"CrossEncoder\w*Classification", re.IGNORECASE)
+OF_ONE_LABEL = {"Micro_F1": "accuracy", "Macro_F1": "macro_f1", "Weighted_F1": "weighted_f1"}
+"""What this evaluator, whose rows have one label each, names its scores: over all rows and classes, F1 is the accuracy
+(sentence-transformers, `CrossEncoderClassificationEvaluator`)."""
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 CELLS = (("tp",), ("tn",), ("fp",), ("fn",))
 COUNTS = {"tp", "tn", "fp", "fn"}
@@ -134,7 +138,9 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
         return {run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in runs}, CHART
     if (file := EVALUATION_FILE.search(path.name)) and not any(map(split_of, header)):
         split = "test" if file["test"] else "eval"
-        records = [{name if _axis([name]) else f"{split}/{name}": one for name, one in row.items()} for row in records]
+        scores = OF_ONE_LABEL if CROSS_ENCODER.search(path.name) and "accuracy" not in plain else {}
+        names = {name: name if _axis([name]) else f"{split}/{scores.get(name, name)}" for name in header}
+        records = [{names[name]: one for name, one in row.items()} for row in records]
         return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
     if set(plain) >= COUNTS and not any(split_of(name) and measure_of(name) in CELLS for name in header):
         # Of simpletransformers: counts without a split are those of the evaluation, and so are the scores next to them.
