@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tenor.checks import diagnose
 from tenor.checks.diagnosis import Diagnosis
+from tenor.checks.diagnosis.diagnose import read_artifacts
+from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence
 from tenor.errors import UserError
 
 # metrics.jsonl of other programs.
@@ -177,15 +180,17 @@ def test_epochs_that_a_kill_left_out_are_told(after: str, is_cut: bool, tmp_path
 # Tables of evaluators, results next to a history, and tables of runs.
 
 
-@pytest.mark.parametrize("last", [0.78, 0.5])
-def test_scores_of_a_cross_encoder_are_read(last: float, tmp_path: Path) -> None:
-    rows = [f"{k / 2},{100 * k},{last - 0.03},{last - 0.02 * (4 - k) * (last > 0.5)},{last}" for k in range(1, 5)]
+def test_scores_of_a_cross_encoder_are_read(tmp_path: Path) -> None:
+    rows = [f"{k / 2},{100 * k},{0.7 + 0.01 * k},{0.72 + 0.01 * k},0.71" for k in range(1, 5)]
     name = "CrossEncoderClassificationEvaluator_sent-dev_results.csv"
     (tmp_path / name).write_text("\n".join(["epoch,steps,Macro_F1,Micro_F1,Weighted_F1", *rows]) + "\n")
     for path in (tmp_path, tmp_path / name):
-        diagnosis = diagnose(path)
-        assert "sentence-transformers" in diagnosis.kind
-        assert bool(diagnosis.findings) == (last == 0.5)
+        (run,) = read_artifacts(path)
+        (evaluation,) = [one for one in run.evidence if isinstance(one, EvaluationEvidence)]
+        assert evaluation.course is not None
+        assert [point.value for point in evaluation.course.accuracy] == pytest.approx([0.73, 0.74, 0.75, 0.76])
+        assert (evaluation.splits["validation"].accuracy, evaluation.splits["validation"].macro_f1) == (0.76, 0.74)
+        assert not diagnose(path).findings
 
 
 @pytest.mark.parametrize("name", ["test_metrics.json", "test_results.json"])
@@ -198,3 +203,40 @@ def test_a_test_result_next_to_a_history_is_of_the_same_run(accuracy: float, nam
     assert "runs" not in diagnosis.kind
     assert ("EVL015" in problems(diagnosis)) == (accuracy < 0.6)
     assert not any(name in note for note in diagnosis.notes)
+
+
+# Scores as transformers' pipeline gives them.
+
+
+def pipeline_rows(is_wrong: bool, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for k in range(300):
+        label = int(rng.integers(len(names)))
+        chosen = label if rng.random() < 0.88 else (label + 1) % len(names)
+        chosen = (chosen + 1) % len(names) if is_wrong else chosen
+        scores = [0.9 if one == chosen else 0.1 / (len(names) - 1) for one in range(len(names))]
+        cell = [{"label": name, "score": score} for name, score in zip(names, scores, strict=True)]
+        rows.append({"text": f"row {k}", "gold": names[label], "pred": sorted(cell, key=lambda one: -one["score"])})
+    return rows
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.json", "out.csv"])
+@pytest.mark.parametrize("names", [("NEGATIVE", "POSITIVE"), ("bad", "fair", "good")])
+@pytest.mark.parametrize("column", ["pred", "output"])
+def test_the_output_of_a_pipeline_is_read(column: str, names: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    for is_wrong in (False, True):
+        rows = [{**row, column: row["pred"]} for row in pipeline_rows(is_wrong, names)]
+        rows = [{key: one for key, one in row.items() if key != "pred" or column == "pred"} for row in rows]
+        file = tmp_path / name
+        if name.endswith(".csv"):
+            cells = [f'{row["text"]},{row["gold"]},"{row[column]}"' for row in rows]
+            file.write_text("\n".join([f"text,gold,{column}", *cells]) + "\n")
+        else:
+            file.write_text(lines(rows) if name.endswith(".jsonl") else json.dumps(rows))
+        (run,) = read_artifacts(file)
+        (evaluation,) = run.evidence
+        (claims,) = evaluation.splits.values()
+        assert claims.probabilities.shape == (300, len(names))
+        assert (claims.predicted == claims.probabilities.argmax(axis=1)).all()
+        assert ("EVL002" in codes(diagnose(file)) or bool(problems(diagnose(file)))) == is_wrong

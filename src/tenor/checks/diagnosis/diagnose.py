@@ -35,6 +35,7 @@ from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
+from tenor.checks.diagnosis.pipeline_output import has_pipeline_output
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
     predictions_artifacts,
@@ -245,7 +246,9 @@ def _read_json(path: Path) -> list[Artifacts]:
     if runs_of(value):
         return read_summary(value, path)
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
-    if is_records and (has_prediction_columns(list(value[0])) or set(value[0]) == PIPELINE):
+    if is_records and (
+        has_prediction_columns(list(value[0])) or set(value[0]) == PIPELINE or has_pipeline_output(value[0])
+    ):
         return predictions_artifacts(sheet_of_records(path, value))
     if results := read_json_results(value, path):
         return results
