@@ -240,3 +240,20 @@ def test_the_output_of_a_pipeline_is_read(column: str, names: tuple[str, ...], n
         assert claims.probabilities.shape == (300, len(names))
         assert (claims.predicted == claims.probabilities.argmax(axis=1)).all()
         assert ("EVL002" in codes(diagnose(file)) or bool(problems(diagnose(file)))) == is_wrong
+
+
+@pytest.mark.parametrize("bad", [None, 0, 2])
+def test_a_table_of_runs_has_a_run_in_each_row(bad: int | None, tmp_path: Path) -> None:
+    rows = ["Name,State,Notes,learning_rate,epochs,train/loss,eval/loss,eval/accuracy,num_labels"]
+    for run in range(3):
+        result = "0.697,0.694,0.5" if run == bad else "0.22,0.27,0.894"
+        rate = 0.005 if run == bad else 2e-5
+        rows.append(f'"sweep-{run}",finished,-,{rate},3,{result},2')
+    file = tmp_path / "wandb_export_2026-03-01T10_00_00.csv"
+    file.write_text("\n".join(rows) + "\n")
+    for path in (file, tmp_path):
+        runs = read_artifacts(path)
+        assert [run.name for run in runs] == ["sweep-0", "sweep-1", "sweep-2"]
+        diagnosis = diagnose(path)
+        assert bool(problems(diagnosis)) == (bad is not None)
+        assert bad is None or all(f"sweep-{bad}" in one.observed for one in diagnosis.findings)

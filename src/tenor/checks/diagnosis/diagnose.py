@@ -72,7 +72,9 @@ from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_traine
 from tenor.checks.diagnosis.unread_files import unread_notes
 from tenor.checks.diagnosis.wandb_runs import (
     RECORD,
+    is_runs_table,
     is_wandb_summary,
+    read_runs_table,
     read_wandb_folders,
     read_wandb_record,
     read_wandb_summary,
@@ -133,6 +135,7 @@ def _is_json(path: Path) -> bool:
 FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts]]], ...] = (
     (lambda path: "tfevents" in path.name, lambda path: read_event_folders(path.parent)),
     (lambda path: path.match(RECORD), read_wandb_record),
+    (is_runs_table, read_runs_table),
     (is_mlflow_database, read_mlflow),
     (is_results_text, read_results_text),
     (is_predictions_text, read_predictions_text),
@@ -163,8 +166,14 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (ludwig_runs, read_ludwig_runs),
     (results_files, read_results_files),
     (history_files, read_history_folder),
+    (lambda path: runs_tables(path), lambda path: [run for file in runs_tables(path) for run in read_runs_table(file)]),
 )
 """What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
+
+
+def runs_tables(path: Path) -> list[Path]:
+    """The tables of runs in a folder."""
+    return [file for file in sorted(path.iterdir()) if is_runs_table(file)]
 
 
 def _read_folder(path: Path) -> list[Artifacts]:

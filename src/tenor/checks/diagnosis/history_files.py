@@ -368,8 +368,8 @@ def _of_long(header: Sequence[str], rows: list[list[str]]) -> dict[str, History]
 
 def _is_header(names: Sequence[str]) -> bool:
     plain = [name.strip().lower() for name in names]
-    if has_prediction_columns(names):
-        return False
+    if has_prediction_columns(names) or {"Name", "State"} <= {name.strip() for name in names}:
+        return False  # The latter is a table of runs of Weights & Biases.
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD) or _is_long(plain):
         return True
     if len(names) < 2 or {"text", "label", "sentence", "review"} & set(plain):

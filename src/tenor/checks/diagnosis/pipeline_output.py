@@ -31,7 +31,9 @@ def with_pipeline_output(sheet: Sheet, predicted: Collection[str]) -> Sheet:
     rows = [_scores(cell) for cell in sheet.read(name)]
     wrong = next((k for k, row in enumerate(rows, start=1) if row is None), None)
     if wrong is not None:
-        raise UserError(f"{sheet.path}: row {wrong:,} of column {name} has no label with a score, as the first row has.")
+        raise UserError(
+            f"{sheet.path}: row {wrong:,} of column {name} has no label with a score, as the first row has."
+        )
     known: list[Mapping[str, float]] = [row for row in rows if row is not None]
     classes = [max(row, key=lambda one: row[one]) for row in known]
     of_classes = name if named else "prediction"

@@ -7,11 +7,13 @@ public interface. An offline run of wandb 0.31 leaves nothing else: `files/` get
 a run is synced.
 """
 
+import csv
 import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ TABLES = "files/media/table"
 SUMMARY, CONFIG, METADATA = "wandb-summary.json", "config.yaml", "wandb-metadata.json"
 KIND = "a Weights & Biases run"
 MAX_RUNS = 50
+STATES = {"crashed": "the run crashed", "failed": "the run failed", "killed": "the run was killed"}
+"""How a run ended, in the column State of a table of runs."""
 MAX_BYTES = 2**29
 MAGIC = b":W&B"
 HEADER, BLOCK, ENTRY = 7, 2**15, struct.Struct("<IHB")
@@ -133,6 +137,41 @@ def read_wandb_summary(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     if one is None:
         raise UserError(f"{path}: the summary has no accuracy of held-out rows. Give the exported history as CSV.")
     return [one]
+
+
+def is_runs_table(path: Path) -> bool:
+    """Whether a file is the export of a table of runs, a row per run with its last values and settings."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names = [name.strip() for name in next(csv.reader(islice(file, 1)), [])]
+    return set(names) >= {"Name", "State"} and any(map(is_metric, names))
+
+
+def read_runs_table(path: Path) -> list[Artifacts]:
+    """`Artifacts` of each run in such a table, the first `MAX_RUNS`. Raises UserError if none has a known metric."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = list(islice(csv.DictReader(file), MAX_RUNS + 1))
+    runs = []
+    for row in rows[:MAX_RUNS]:
+        values = {name.strip(): cell for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
+        name = values.pop("Name", "a run without a name")
+        record = WandbRecord(name=name, settings={k: _setting(v) for k, v in values.items()}, summary=values)
+        if (one := _artifacts(record, [path], name)) is not None:
+            state = values.get("State", "")
+            runs.append(replace(one, kind=f"{KIND} in a table of runs", outcome=STATES.get(state.lower(), "")))
+    if not runs:
+        raise UserError(
+            f"{path}: a table of runs without a held-out loss or accuracy. Add its column, and export again."
+        )
+    if len(rows) > MAX_RUNS:
+        runs[0] = replace(runs[0], notes=(*runs[0].notes, f"only the first {MAX_RUNS} runs of the table were read"))
+    return runs if len(runs) > 1 else [replace(runs[0], name="")]
+
+
+def _setting(cell: str) -> Any:
+    number = logged_number(cell)
+    return cell if number is None else number
 
 
 def _is_run(path: Path) -> bool:
