@@ -257,3 +257,22 @@ def test_a_table_of_runs_has_a_run_in_each_row(bad: int | None, tmp_path: Path) 
         diagnosis = diagnose(path)
         assert bool(problems(diagnosis)) == (bad is not None)
         assert bad is None or all(f"sweep-{bad}" in one.observed for one in diagnosis.findings)
+
+
+@pytest.mark.parametrize("losses", [[0.6, 0.45, 0.4, 0.38], [0.45, 0.8, 1.3, 1.6]])
+def test_what_a_run_printed_is_its_history_next_to_its_last_values(losses: list[float], tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    printed = "".join(
+        f"{{'loss': {0.6 * 0.4**k:.4f}, 'learning_rate': 5e-05, 'epoch': {k + 1}.0}}\n"
+        f"{{'eval_loss': {loss}, 'eval_accuracy': 0.84, 'epoch': {k + 1}.0}}\n"
+        for k, loss in enumerate(losses)
+    )
+    (files / "output.log").write_text(printed)
+    summary = {"_step": 8, "_runtime": 9, "_timestamp": 1.0, "eval/loss": losses[-1], "eval/accuracy": 0.84}
+    (files / "wandb-summary.json").write_text(json.dumps(summary))
+    diagnosis = diagnose(tmp_path)
+    assert ("LOS015" in codes(diagnosis)) == (losses[-1] > 1)
+    assert not any(
+        "only the last value" in note or ("output.log" in note and "not read" in note) for note in diagnosis.notes
+    )

@@ -28,8 +28,11 @@ from tenor.checks.diagnosis.history import (
     series_of_records,
     split_of,
 )
-from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
+from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, history_of_records, is_history_file
 from tenor.checks.diagnosis.logged_artifacts import artifact_results, with_artifacts
+from tenor.checks.diagnosis.printed_logs import log_records
+from tenor.checks.diagnosis.printed_results import MAX_BYTES as MAX_TEXT
+from tenor.checks.diagnosis.printed_results import text_of
 from tenor.checks.diagnosis.wandb_charts import joined_charts
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -37,6 +40,8 @@ from tenor.errors import UserError
 FOLDER = "wandb"
 RUN_FOLDERS = ("run-*", "offline-run-*")
 RECORD = "*.wandb"
+PRINTED = "output*.log"
+"""What the program of a run printed."""
 TABLES = "files/media/table"
 SUMMARY, CONFIG, METADATA = "wandb-summary.json", "config.yaml", "wandb-metadata.json"
 KIND = "a Weights & Biases run"
@@ -203,7 +208,21 @@ def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
         found = sorted((*run.glob("*.*"), *(run / "files").glob("*.*")))
         exported = [file for file in found if file not in files and file.name != METADATA and is_history_file(file)]
         files += _read_exports(exported, record)
+    if not record.history:
+        files += _read_printed([file for place in places for file in sorted(place.glob(PRINTED))], record)
     return record, files
+
+
+def _read_printed(logs: Sequence[Path], record: WandbRecord) -> list[Path]:
+    """Fill a record from what the program printed, which is kept next to the last values; the files read."""
+    for file in logs:
+        records, _ = log_records(text_of(file)) if file.stat().st_size <= MAX_TEXT else ([], "")
+        if records:
+            history = history_of_records([*records], file)
+            record.history, record.per_epoch, record.is_part = _rows(history), history.per_epoch, True
+            record.notes += [f"the history is that of {file.name}, as it was printed", *history.notes]
+            return [file]
+    return []
 
 
 def _read_exports(exported: Sequence[Path], record: WandbRecord) -> Sequence[Path]:
