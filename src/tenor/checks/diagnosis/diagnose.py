@@ -35,6 +35,7 @@ from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
+from tenor.checks.diagnosis.pipeline_output import has_pipeline_output
 from tenor.checks.diagnosis.predictions_file import (
     has_prediction_columns,
     predictions_artifacts,
@@ -71,7 +72,9 @@ from tenor.checks.diagnosis.trainer_folder import is_trainer_folder, read_traine
 from tenor.checks.diagnosis.unread_files import unread_notes
 from tenor.checks.diagnosis.wandb_runs import (
     RECORD,
+    is_runs_table,
     is_wandb_summary,
+    read_runs_table,
     read_wandb_folders,
     read_wandb_record,
     read_wandb_summary,
@@ -132,6 +135,7 @@ def _is_json(path: Path) -> bool:
 FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts]]], ...] = (
     (lambda path: "tfevents" in path.name, lambda path: read_event_folders(path.parent)),
     (lambda path: path.match(RECORD), read_wandb_record),
+    (is_runs_table, read_runs_table),
     (is_mlflow_database, read_mlflow),
     (is_results_text, read_results_text),
     (is_predictions_text, read_predictions_text),
@@ -162,8 +166,14 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (ludwig_runs, read_ludwig_runs),
     (results_files, read_results_files),
     (history_files, read_history_folder),
+    (lambda path: runs_tables(path), lambda path: [run for file in runs_tables(path) for run in read_runs_table(file)]),
 )
 """What recognizes a folder, and what reads it: the first one that does. Programs are recognized before their parts."""
+
+
+def runs_tables(path: Path) -> list[Path]:
+    """The tables of runs in a folder."""
+    return [file for file in sorted(path.iterdir()) if is_runs_table(file)]
 
 
 def _read_folder(path: Path) -> list[Artifacts]:
@@ -245,7 +255,9 @@ def _read_json(path: Path) -> list[Artifacts]:
     if runs_of(value):
         return read_summary(value, path)
     is_records = isinstance(value, list) and bool(value) and all(isinstance(record, Mapping) for record in value)
-    if is_records and (has_prediction_columns(list(value[0])) or set(value[0]) == PIPELINE):
+    if is_records and (
+        has_prediction_columns(list(value[0])) or set(value[0]) == PIPELINE or has_pipeline_output(value[0])
+    ):
         return predictions_artifacts(sheet_of_records(path, value))
     if results := read_json_results(value, path):
         return results

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,19 @@ NAME_COLUMNS = ("key", "metric", "tag", "metric_name")
 MAX_BYTES = 2**28
 """A larger file is no history of a training run: a million records of ten metrics take about 100 MB."""
 MAX_RECORDS = 1_000_000
+FIRST_LINES = 20
+"""In which a log of JSON Lines names a metric, after records such as its settings."""
 MOST_STEPS = 2**53
 """Above it, float64 does not represent every step exactly."""
 TABLE_EXPORT = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?")
 """A column in the CSV of a chart of Weights & Biases."""
 CHART = "an exported chart of Weights & Biases"
-EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)\w*?(?P<test>_test)?_results[^/]*\.csv$", re.IGNORECASE)
+EVALUATION_FILE = re.compile(r"evaluat(?:ion|or)[\w-]*?(?P<test>[_-]test)?_results[^/]*\.csv$", re.IGNORECASE)
 """As sentence-transformers names its tables; their metrics are those of held-out rows, of the split in the name."""
+CROSS_ENCODER = re.compile(r"CrossEncoder\w*Classification", re.IGNORECASE)
+OF_ONE_LABEL = {"Micro_F1": "accuracy", "Macro_F1": "macro_f1", "Weighted_F1": "weighted_f1"}
+"""What this evaluator, whose rows have one label each, names its scores: over all rows and classes, F1 is the accuracy
+(sentence-transformers, `CrossEncoderClassificationEvaluator`)."""
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 CELLS = (("tp",), ("tn",), ("fp",), ("fn",))
 COUNTS = {"tp", "tn", "fp", "fn"}
@@ -63,15 +70,27 @@ def is_history_file(path: Path) -> bool:
         return False
     if suffix == ".json":
         return path.stat().st_size <= MAX_BYTES and is_history_value(read_any_json(path))
+    if suffix in LINES:
+        return is_history_value(first_records(path))
     with path.open("rb") as file:
         first = file.readline(MAX_RECORDS).decode("utf-8-sig", "replace").strip()
-    if suffix in TABLES:
-        return _is_header(_fields(first, _delimiter(first)))
-    try:
-        record = json.loads(first) if first.startswith("{") else None
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and is_history_value([record])
+    return _is_header(_fields(first, _delimiter(first)))
+
+
+def first_records(path: Path) -> Records:
+    """The objects in the first lines of a file of JSON Lines, up to a line that is broken."""
+    records: Records = []
+    with path.open("rb") as file:
+        for line in islice(file, FIRST_LINES):
+            text = line[:MAX_RECORDS].decode("utf-8-sig", "replace").strip()
+            try:
+                record = json.loads(text) if text else {}
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(record, dict):
+                break
+            records += [record] if record else []
+    return records
 
 
 def read_history_file(path: Path, kind: str = "", n_classes: int | None = None) -> list[Artifacts]:
@@ -102,7 +121,7 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
     if suffix == ".json":
         return _histories_of_value(read_any_json(path), path)
     if suffix in LINES:
-        return {"": history_of_records(list(_lines(path)), path)}, "a training history (JSON Lines)"
+        return {"": history_of_records(_with_axis(list(_lines(path))), path)}, "a training history (JSON Lines)"
     header, rows = _table(path)
     plain = [name.strip().lower() for name in header]
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD):
@@ -119,7 +138,9 @@ def histories_in(path: Path) -> tuple[dict[str, History], str]:
         return {run if len(runs) > 1 else "": history_of_records(_of_run(records, run), path) for run in runs}, CHART
     if (file := EVALUATION_FILE.search(path.name)) and not any(map(split_of, header)):
         split = "test" if file["test"] else "eval"
-        records = [{name if _axis([name]) else f"{split}/{name}": one for name, one in row.items()} for row in records]
+        scores = OF_ONE_LABEL if CROSS_ENCODER.search(path.name) and "accuracy" not in plain else {}
+        names = {name: name if _axis([name]) else f"{split}/{scores.get(name, name)}" for name in header}
+        records = [{names[name]: one for name, one in row.items()} for row in records]
         return {"": history_of_records(records, path)}, "the evaluations of sentence-transformers (a table)"
     if set(plain) >= COUNTS and not any(split_of(name) and measure_of(name) in CELLS for name in header):
         # Of simpletransformers: counts without a split are those of the evaluation, and so are the scores next to them.
@@ -252,11 +273,28 @@ def _steps(records: Records, names: Sequence[str]) -> tuple[list[int], str]:
         values = [logged_number(record.get(name)) for record in records]
         # Lightning leaves the epoch of some records empty, sentence-transformers writes -1 for the end of an epoch.
         whole = [int(value) for value in values if value is not None and value == value and value.is_integer()]
-        if len(whole) != len(values) or not whole or whole != sorted(whole) or len(set(whole)) == 1 < len(whole):
+        if not len(whole) == len(values) > 0:
             continue
-        if _plain(name) not in EPOCH_NAMES or not _has_repeated(whole, records):
+        is_increasing = (len(set(whole)) > 1 or len(whole) == 1) and whole == sorted(whole)
+        is_repeated = _plain(name) in EPOCH_NAMES and _has_repeated(whole, records)
+        if is_increasing and not is_repeated:
+            return whole, ""
+        if _plain(name) in STEP_NAMES and is_increasing_by_metric(whole, records):
             return whole, ""
     return list(range(1, len(records) + 1)), "steps are the numbers of the records: no column contains increasing ones"
+
+
+def is_increasing_by_metric(steps: Sequence[float], records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the steps of every metric increase, as in a log to which the validations were added at the end."""
+    last: dict[str, float] = {}
+    for step, record in zip(steps, records, strict=True):
+        for name in (str(name) for name, value in record.items() if logged_number(value) is not None):
+            if _axis([name]):
+                continue
+            if step <= last.get(name, -MOST_STEPS):
+                return False
+            last[name] = step
+    return bool(last) and len(set(steps)) > 1
 
 
 def _has_repeated(epochs: Sequence[int], records: Records) -> bool:
@@ -330,8 +368,8 @@ def _of_long(header: Sequence[str], rows: list[list[str]]) -> dict[str, History]
 
 def _is_header(names: Sequence[str]) -> bool:
     plain = [name.strip().lower() for name in names]
-    if has_prediction_columns(names):
-        return False
+    if has_prediction_columns(names) or {"Name", "State"} <= {name.strip() for name in names}:
+        return False  # The latter is a table of runs of Weights & Biases.
     if sorted(plain) == sorted(TENSORBOARD_DOWNLOAD) or _is_long(plain):
         return True
     if len(names) < 2 or {"text", "label", "sentence", "review"} & set(plain):
@@ -381,6 +419,21 @@ def _with_point(cell: str) -> str:
     return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell
 
 
+def _with_axis(records: Records) -> Records:
+    """Records with the step or epoch before them where they have none, as a result of the test after the training;
+    without those before the first step, such as the settings. Unchanged if most records have none."""
+    axis = next((name for name in _axes(list(dict.fromkeys(name for one in records for name in one)))), None)
+    if axis is None or 2 * sum(axis in record for record in records) < len(records):
+        return records
+    filled: Records = []
+    for record in records:
+        if axis in record:
+            filled.append(record)
+        elif filled:
+            filled.append({axis: filled[-1][axis], **record})
+    return filled
+
+
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     lines = path.read_bytes().decode("utf-8-sig", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
@@ -389,6 +442,8 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
         try:
             record = json.loads(line, parse_int=whole_number)
         except (ValueError, RecursionError) as error:
+            if number == len(lines) > 1:
+                return  # Without a line end: a program is writing it, or was killed.
             raise UserError(f"{path}, line {number:,}: not valid JSON ({error}). Write the file again.") from error
         if isinstance(record, dict):
             yield record

@@ -48,11 +48,29 @@ def read_history_folder(folder: Path) -> list[Artifacts]:
     kinds = {type(item) for item in run.evidence}
     further = tuple(item for item in result.evidence if type(item) not in kinds)
     if len(further) < len(result.evidence) and not _is_same_training(result, run):
+        if (joined := _with_results(run, result)) is not None:
+            files = (*(run.files or tuple(histories)), *result.files)
+            return [_unnamed(replace(joined, files=files, notes=(*run.notes, *result.notes)))]
         return [run, replace(result, name="results")]
     is_copy = len(further) < len(result.evidence)
     notes = (*run.notes, *([_copied(result)] if is_copy else []), *result.notes)
     both = replace(run, evidence=(*run.evidence, *further), notes=notes)
     return [_unnamed(replace(both, files=(*(run.files or tuple(histories)), *result.files)))]
+
+
+def _with_results(run: Artifacts, result: Artifacts) -> Artifacts | None:
+    """A run with the splits of results that it has not recorded itself, such as those of the test after the training;
+    None if the results are of another training."""
+    own = next((one for one in run.evidence if isinstance(one, EvaluationEvidence)), None)
+    if own is None or not all(isinstance(one, EvaluationEvidence) for one in result.evidence):
+        return None
+    [found] = (one for one in result.evidence if isinstance(one, EvaluationEvidence))
+    if set(found.splits) & set(own.splits) or not found.splits:
+        return None
+    broken = {**(own.not_numbers or {}), **(found.not_numbers or {})}
+    count = max(own.n_classes, found.n_classes)
+    both = replace(own, splits={**own.splits, **found.splits}, not_numbers=broken, n_classes=count)
+    return replace(run, evidence=tuple(both if one is own else one for one in run.evidence))
 
 
 def _runs_of_charts(charts: Mapping[str, JoinedCharts]) -> Iterator[Artifacts]:

@@ -24,6 +24,7 @@ from tenor.checks.diagnosis.columns import (
     read_class_column,
     read_sheet,
 )
+from tenor.checks.diagnosis.pipeline_output import with_pipeline_output
 from tenor.checks.diagnosis.scores import Scored, ScoreSet, score_sets, scored_rows
 from tenor.checks.evidence.evaluation_evidence import ReportedSplit
 from tenor.errors import UserError
@@ -94,7 +95,7 @@ def predictions_artifacts(sheet: Sheet) -> list[Artifacts]:
     """The same from an open sheet; without a column of true classes, only the predictions are judged."""
     file_name = sheet.path.name.lower()
     name = next((split for split, word in (("test", "test"), ("validation", "val")) if word in file_name), "")
-    sheet = _without_abstentions(sheet)
+    sheet = with_pipeline_output(_without_abstentions(sheet), PREDICTED)
     labels, predictions = _columns(sheet)
     is_unlabelled = bool(predictions) and not labels
     claims, n_classes = _claims_without_labels(sheet) if is_unlabelled else _claims(sheet)

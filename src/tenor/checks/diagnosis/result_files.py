@@ -19,6 +19,7 @@ from tenor.checks.diagnosis.predictions_file import (
 )
 from tenor.checks.diagnosis.printed_logs import log_records
 from tenor.checks.diagnosis.printed_results import matrix_or_report_of_cells, printed_results, text_of
+from tenor.checks.diagnosis.progress_bars import plan_of, with_plan, without_colours
 from tenor.checks.diagnosis.results_json import (
     NAME_OF_CLASSES_KEYS,
     claims_of,
@@ -31,6 +32,7 @@ from tenor.checks.diagnosis.results_json import (
 from tenor.checks.diagnosis.search_results import refuse_search
 from tenor.checks.diagnosis.split_tables import Columns, columns_of, counted_matrix
 from tenor.checks.evidence.evaluation_evidence import EvaluationEvidence, ReportedSplit, ValidationCourse
+from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.data.files.delimited import DELIMITERS
 from tenor.errors import UserError
 
@@ -76,7 +78,9 @@ def _log_evidence(text: str, path: Path) -> tuple[tuple[Any, ...], tuple[str, ..
     if not records:
         return (), ()
     history = history_of_records([*records], path)
-    return history_evidence(history), ((note,) if note else ())
+    plan = plan_of(without_colours(text))
+    evidence = (with_plan(one, plan) if isinstance(one, StepEvidence) else one for one in history_evidence(history))
+    return tuple(evidence), ((note,) if note else ())
 
 
 def _course(log: Iterable[Any]) -> ValidationCourse | None:

@@ -214,7 +214,7 @@ def _lists(cells: list[Any], name: str, sheet: Sheet) -> tuple[tuple[str, ...], 
 def _as_mapping(cell: Any) -> dict[str, Any] | None:
     """Class key → score; the keys of a list are its positions."""
     if isinstance(cell, str):
-        cell = _parsed(cell.strip().removeprefix("tensor(").removesuffix(")"))
+        cell = parsed_cell(cell.strip().removeprefix("tensor(").removesuffix(")"))
     if (
         isinstance(cell, list)
         and cell
@@ -226,7 +226,8 @@ def _as_mapping(cell: Any) -> dict[str, Any] | None:
     return {str(place): value for place, value in enumerate(cell)} if isinstance(cell, list) and cell else None
 
 
-def _parsed(text: str) -> Any:
+def parsed_cell(text: str) -> Any:
+    """The list or mapping that a cell of text writes, as JSON, Python or NumPy; None for other text."""
     if not text.startswith(("[", "{")):
         return None
     try:

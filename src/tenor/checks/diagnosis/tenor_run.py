@@ -14,6 +14,7 @@ from tenor.checks.diagnosis.artifacts import (
     read_any_json,
 )
 from tenor.checks.diagnosis.history import logged_number
+from tenor.checks.diagnosis.history_files import first_records, is_history_value
 from tenor.checks.diagnosis.predictions_file import read_claims
 from tenor.checks.diagnosis.results_json import non_finite_metrics, splits_of
 from tenor.checks.evidence.checkpoint_evidence import CheckpointEvidence
@@ -32,7 +33,16 @@ Record = Mapping[str, Any]
 
 def is_tenor_run(path: Path) -> bool:
     run = RunDirectory(path)
-    return any(file.is_file() for file in (run.manifest, run.metrics, run.evaluation))
+    if any(file.is_file() for file in (run.manifest, run.evaluation)):
+        return True
+    return run.metrics.is_file() and not is_other_log(run.metrics)
+
+
+def is_other_log(metrics: Path) -> bool:
+    """Whether a `metrics.jsonl` is that of another program: a history none of whose first records has the kind that
+    Tenor gives each of its own."""
+    records = first_records(metrics)
+    return not any("kind" in record for record in records) and is_history_value(records)
 
 
 def read_tenor_run(path: Path) -> list[Artifacts]:

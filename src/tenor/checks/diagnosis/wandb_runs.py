@@ -7,11 +7,13 @@ public interface. An offline run of wandb 0.31 leaves nothing else: `files/` get
 a run is synced.
 """
 
+import csv
 import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,11 @@ from tenor.checks.diagnosis.history import (
     series_of_records,
     split_of,
 )
-from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, is_history_file
+from tenor.checks.diagnosis.history_files import MAX_RECORDS, histories_in, history_of_records, is_history_file
 from tenor.checks.diagnosis.logged_artifacts import artifact_results, with_artifacts
+from tenor.checks.diagnosis.printed_logs import log_records
+from tenor.checks.diagnosis.printed_results import MAX_BYTES as MAX_TEXT
+from tenor.checks.diagnosis.printed_results import text_of
 from tenor.checks.diagnosis.wandb_charts import joined_charts
 from tenor.config.yaml_text import parse_yaml
 from tenor.errors import UserError
@@ -35,10 +40,14 @@ from tenor.errors import UserError
 FOLDER = "wandb"
 RUN_FOLDERS = ("run-*", "offline-run-*")
 RECORD = "*.wandb"
+PRINTED = "output*.log"
+"""What the program of a run printed."""
 TABLES = "files/media/table"
 SUMMARY, CONFIG, METADATA = "wandb-summary.json", "config.yaml", "wandb-metadata.json"
 KIND = "a Weights & Biases run"
 MAX_RUNS = 50
+STATES = {"crashed": "the run crashed", "failed": "the run failed", "killed": "the run was killed"}
+"""How a run ended, in the column State of a table of runs."""
 MAX_BYTES = 2**29
 MAGIC = b":W&B"
 HEADER, BLOCK, ENTRY = 7, 2**15, struct.Struct("<IHB")
@@ -135,6 +144,41 @@ def read_wandb_summary(value: Mapping[str, Any], path: Path) -> list[Artifacts]:
     return [one]
 
 
+def is_runs_table(path: Path) -> bool:
+    """Whether a file is the export of a table of runs, a row per run with its last values and settings."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names = [name.strip() for name in next(csv.reader(islice(file, 1)), [])]
+    return set(names) >= {"Name", "State"} and any(map(is_metric, names))
+
+
+def read_runs_table(path: Path) -> list[Artifacts]:
+    """`Artifacts` of each run in such a table, the first `MAX_RUNS`. Raises UserError if none has a known metric."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = list(islice(csv.DictReader(file), MAX_RUNS + 1))
+    runs = []
+    for row in rows[:MAX_RUNS]:
+        values = {name.strip(): cell for name, cell in row.items() if name and isinstance(cell, str) and cell.strip()}
+        name = values.pop("Name", "a run without a name")
+        record = WandbRecord(name=name, settings={k: _setting(v) for k, v in values.items()}, summary=values)
+        if (one := _artifacts(record, [path], name)) is not None:
+            state = values.get("State", "")
+            runs.append(replace(one, kind=f"{KIND} in a table of runs", outcome=STATES.get(state.lower(), "")))
+    if not runs:
+        raise UserError(
+            f"{path}: a table of runs without a held-out loss or accuracy. Add its column, and export again."
+        )
+    if len(rows) > MAX_RUNS:
+        runs[0] = replace(runs[0], notes=(*runs[0].notes, f"only the first {MAX_RUNS} runs of the table were read"))
+    return runs if len(runs) > 1 else [replace(runs[0], name="")]
+
+
+def _setting(cell: str) -> Any:
+    number = logged_number(cell)
+    return cell if number is None else number
+
+
 def _is_run(path: Path) -> bool:
     if not path.is_dir():
         return False
@@ -164,7 +208,21 @@ def _run(run: Path) -> tuple[WandbRecord, list[Path]]:
         found = sorted((*run.glob("*.*"), *(run / "files").glob("*.*")))
         exported = [file for file in found if file not in files and file.name != METADATA and is_history_file(file)]
         files += _read_exports(exported, record)
+    if not record.history:
+        files += _read_printed([file for place in places for file in sorted(place.glob(PRINTED))], record)
     return record, files
+
+
+def _read_printed(logs: Sequence[Path], record: WandbRecord) -> list[Path]:
+    """Fill a record from what the program printed, which is kept next to the last values; the files read."""
+    for file in logs:
+        records, _ = log_records(text_of(file)) if file.stat().st_size <= MAX_TEXT else ([], "")
+        if records:
+            history = history_of_records([*records], file)
+            record.history, record.per_epoch, record.is_part = _rows(history), history.per_epoch, True
+            record.notes += [f"the history is that of {file.name}, as it was printed", *history.notes]
+            return [file]
+    return []
 
 
 def _read_exports(exported: Sequence[Path], record: WandbRecord) -> Sequence[Path]:

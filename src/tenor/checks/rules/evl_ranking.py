@@ -40,6 +40,10 @@ GOOD_ACCURACY = 0.5
 RELABELLING_GAIN = 0.05
 FAR_APART, LITTLE_IN_COMMON = 0.05, 0.3
 MEMORIZED, FAR_ABOVE = 0.95, 0.15
+# Held-out rows that are assumed where their number is not recorded; usual splits have more.
+ROWS_NOT_RECORDED = 60
+# Of the other split, if the accuracy of one rounds to 100.0%.
+PERFECT, FAR_FROM_PERFECT = 0.9995, 0.2
 # Share of 1/K.
 FAR_BELOW_CHANCE = 0.5
 # Probabilities are stored as float32 or rounded to 6 decimals: closer ones are ties.
@@ -258,8 +262,9 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
 
     Measures: the difference between the two accuracies, by a two-sided test of two proportions.
 
-    Threshold: 0.05 and p < 0.001, with at least 100 rows in both; 0.3 where a number of rows is not recorded, which is
-    significant from 60 rows on in both. A warning from 0.3 on, else a note.
+    Threshold: 0.05 and p < 0.001, with at least 100 rows in both; where a number of rows is not recorded, as if both
+    had 60, which is 0.3 around one half and 0.2 near 1. A warning from 0.3 on, or from 0.2 on if one of the two is
+    perfect, else a note.
 
     Why: one of the two results is misleading: the test rows come from another source, validation rows were seen in
     training, or hundreds of trials were selected on the validation rows.
@@ -276,11 +281,9 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
     (a, n), (b, m) = (_accuracy_and_rows(evaluation, split) for split in ("validation", "test"))
     if 0 < n < MIN_ROWS_FOR_WARNING or 0 < m < MIN_ROWS_FOR_WARNING:
         raise CannotTell(f"fewer than {MIN_ROWS_FOR_WARNING} rows in one of the splits")
-    if n and m:
-        pooled = (a * n + b * m) / (n + m)
-        limit = max(FAR_APART, 3.29 * sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)))  # Two-sided p = 0.001.
-    else:
-        limit = LITTLE_IN_COMMON
+    rows_a, rows_b = (n, m) if n and m else (ROWS_NOT_RECORDED, ROWS_NOT_RECORDED)
+    pooled = (a * rows_a + b * rows_b) / (rows_a + rows_b)
+    limit = max(FAR_APART, 3.29 * sqrt(pooled * (1 - pooled) * (1 / rows_a + 1 / rows_b)))  # Two-sided p = 0.001.
     if abs(a - b) < limit:
         return None
     rows = [f" (n = {count:,})" if count else "" for count in (n, m)]
@@ -292,7 +295,9 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
         if b > FAR_BELOW_CHANCE / evaluation.n_classes or a < b
         else "the test rows number the classes differently, or come from another source",
         fix="look for rows shared with training, and compare length, source and labels of the two splits",
-        severity="warning" if abs(a - b) >= LITTLE_IN_COMMON else RULE_SEVERITY,
+        severity="warning"
+        if abs(a - b) >= (FAR_FROM_PERFECT if max(a, b) >= PERFECT else LITTLE_IN_COMMON)
+        else RULE_SEVERITY,
     )
 
 

@@ -385,7 +385,7 @@ def ended_before_its_plan(steps: StepEvidence) -> Finding | None:
     if last >= COMPLETE * total or steps.stopped_because:
         return None
     return Finding(
-        observed=f"the last step is {last:,} of {total:,} planned ones ({last / total:.0%})",
+        observed=f"the last {steps.unit} is {last:,} of {total:,} planned ones ({last / total:.0%})",
         expected="all planned steps, or a record of early stopping",
         n=last,
         cause="the run was interrupted or is still in progress, or these are the files of an earlier checkpoint",
