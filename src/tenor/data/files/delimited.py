@@ -13,10 +13,10 @@ from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
 from tenor.data.files.headerless import READ_NOTE
 from tenor.data.files.headers import (
-    DESCRIBES,
     MOST_WORDS_OF_A_NAME,
     SAMPLE_ROWS,
     classes_setting,
+    described,
     describing_rows,
     likely_settings,
     lost_first_row,
@@ -80,8 +80,10 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
     _refuse_excel_line(path, required)
     found = examine(path, lambda header: require_header(path, header, required))
     sample = list(islice(found.records(), SAMPLE_ROWS))
+    describing = describing_rows(sample)
+    sample = sample[describing:]
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
-        new = new_name(path, "_header_first")
+        new, below = new_name(path, "_header_first"), below + describing
         raise UserError(
             f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above and "
             f"{set_path(new)}. If each row is one line: {content_of(path, f'tail -n +{below + 2}')} > {quote(str(new))}"
@@ -101,7 +103,6 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
         lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter, values)
     ):
         raise UserError(lost)
-    describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
     reading = {} if found.dialect == usual else {"dialect": asdict(found.dialect)}
 
@@ -110,7 +111,7 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
 
     return FileRows(
         *(str(path), path.name, "row", "strings", tuple(found.header), read, (path,)),
-        notes=found.notes,
+        notes=(*found.notes, *(f"{path}: {note}." for note in described(describing))),
         reading=reading,
         below_header=True,
     )
@@ -150,14 +151,13 @@ def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> Us
 
 
 def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
+    """The rows below those that describe the columns, which are counted in the numbers."""
     width = len(found.header)
     expected = f"expected {width} as in the header; enclose a text that contains the delimiter in double quotes"
-    for number, record in enumerate(found.records(), start=1):
+    for number, record in islice(enumerate(found.records(), start=1), describing, None):
         if len(record) != width:
             cells = (*record[:width], *[None] * (width - len(record)))
             yield FileRow(cells, number, f"has {len(record)} fields, {expected}")
-        elif number <= describing:
-            yield FileRow(record, number, DESCRIBES)
         elif width > 1 and record == found.header:
             yield FileRow(record, number, "repeats the header; were files joined? Remove this line")
         else:
