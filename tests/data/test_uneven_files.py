@@ -84,3 +84,54 @@ def test_a_file_that_is_utf8_by_chance_in_one_line_is_not_mixed(tmp_path: Path) 
     lines = "".join(f"déçu {n},{n % 2}\n" for n in range(99))
     path = put(tmp_path / "a.csv", f"text,label\n{lines}UN CLICHÉ»,1\n".encode("cp1252"))
     assert "It looks like WINDOWS-1252. Save it as UTF-8" in refusal(path)
+
+
+def commas(count: int, delimiter: str = ",") -> list[str]:
+    texts = [f"Slow{delimiter} dull{delimiter} and {n} minutes too long" for n in range(count)]
+    texts[1:4] = [f'"Her Lover" is old{delimiter} and so "am" I', f'The "real{delimiter}" genre', "no comma"]
+    texts[4] = f'"The Cat{delimiter}" he said, "is back"'
+    return texts
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("header", ["text,label", "label,text", "id,text,label"])
+def test_unquoted_commas_are_named_before_faulty_quotes(header: str, delimiter: str, tmp_path: Path) -> None:
+    """Some rows are enclosed as they must be: the command leaves these as they are."""
+    texts = commas(60, delimiter)
+    labels = ["good", "bad"] * 30
+    enclosed = [text if n < 50 else f'"{text} ""so"" it is"' for n, text in enumerate(texts)]
+    columns = {"text": enclosed, "label": labels, "id": [str(n) for n in range(60)]}
+    rows = zip(*(columns[name] for name in header.split(",")), strict=True)
+    lines = [header.replace(",", delimiter), *map(delimiter.join, rows)]
+    path = put(tmp_path / "it's" / ("a.csv" if delimiter == "," else "a.tsv"), "\n".join([*lines, ""]))
+    told = refusal(path)
+    assert "49 of 60 rows have more fields than the header" in told
+    run(told)
+    read = trained(path.with_name("a_quoted.csv"))
+    expected = [text if n < 50 else f'{text} "so" it is' for n, text in enumerate(texts)]
+    assert (list(read.texts), labels_of(read)) == (expected, labels)
+    if header == "text,label":
+        with pytest.raises(UserError) as caught:
+            survey(path, "text")
+        assert str(caught.value) == told
+
+
+def test_faulty_quotes_of_enclosed_texts_are_no_unquoted_commas(tmp_path: Path) -> None:
+    texts = [f'"Slow, dull, and {n} minutes"' for n in range(20)]
+    for spoilt in ('"Slow, \\"dull\\", and long', '"Slow" is, dull'):
+        lines = [f"{text},{n % 2}" for n, text in enumerate([*texts[:9], spoilt, *texts[9:]])]
+        told = refusal(put(tmp_path / "a.csv", "\n".join(["text,label", *lines, ""])))
+        assert "line 11 is malformed" in told
+        assert "more fields than the header" not in told
+    backslashes = [f'"Slow, \\"dull\\", and {n} minutes"' for n in range(20)]
+    lines = [f"{text},{n % 2}" for n, text in enumerate([*backslashes, '"Slow" is, dull'])]
+    assert "is malformed" in refusal(put(tmp_path / "a.csv", "\n".join(["text,label", *lines, ""])))
+
+
+def test_only_spaces_that_rows_have_are_said_to_be_skipped(tmp_path: Path) -> None:
+    for header in ("text , label", 'text, "label"', ' "text", label'):
+        rows = trained(put(tmp_path / "a.csv", f"{header}\n" + '"a film, fine",good\ndull,bad\n' * 5))
+        assert (list(rows.texts), labels_of(rows)) == (["a film, fine", "dull"] * 5, ["good", "bad"] * 5)
+        assert not any("are skipped" in note for note in rows.notes)
+    rows = trained(put(tmp_path / "a.csv", "text, label\n" + '"a film, fine", good\ndull, bad\n' * 5))
+    assert any("are skipped" in note for note in rows.notes)

@@ -24,7 +24,7 @@ from tenor.data.files.headers import (
     tidied_names,
     unknown_columns,
 )
-from tenor.data.files.odd_rows import several_header_rows, unquoted_delimiters
+from tenor.data.files.odd_rows import line_records, several_header_rows, unquoted_delimiters
 from tenor.data.files.opening import (
     NotUtf8,
     encoding_fix,
@@ -35,7 +35,7 @@ from tenor.data.files.opening import (
     open_text,
     set_path,
 )
-from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
+from tenor.data.files.quoting import MalformedQuotes, detect_quoting, read_header, skipped_spaces
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -78,7 +78,13 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
     """A CSV or TSV file as rows. Raises UserError as `examine` does, and if the first row was taken for the header;
     `required` are the columns that the caller needs, which may be missing; `others` are files that are read with it."""
     _refuse_excel_line(path, required)
-    found = examine(path, lambda header: require_header(path, header, required))
+    try:
+        found = examine(path, lambda header: require_header(path, header, required))
+    except MalformedQuotes as error:
+        records = line_records(path, len(error.header), error.dialect.delimiter)
+        if told := unquoted_delimiters(path, error.header, records, required, error.dialect, error.count):
+            raise UserError(told) from error
+        raise
     sample = list(islice(found.records(), SAMPLE_ROWS))
     describing = describing_rows(sample)
     sample = sample[describing:]
@@ -191,9 +197,12 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
             dialect = Dialect(other)
         header = read_header(path, dialect)
         if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
-            dialect = Dialect(dialect.delimiter, skip_spaces=True)
-            header = read_header(path, dialect)
-            notes.append(skipped_spaces(dialect))
+            spaced = Dialect(dialect.delimiter, skip_spaces=True)
+            if any(name.lstrip(" ").startswith('"') for name in header) or _rows_have_spaces(path, dialect):
+                header = read_header(path, spaced)
+            if _rows_have_spaces(path, dialect):
+                dialect = spaced
+                notes.append(skipped_spaces(dialect))
         if (whole := _whole_header(path, header, dialect)) is not None:
             header, note = whole
             notes.append(note)
@@ -202,10 +211,20 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
         header, of_names = tidied_names(header)
         require(header)
         if _has_quote(path):
-            quoting = detect_quoting(path, len(header), dialect)
+            quoting = detect_quoting(path, header, dialect)
             dialect = quoting.dialect
             notes += quoting.notes
     return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in (*notes, *of_names)))
+
+
+def _rows_have_spaces(path: Path, dialect: Dialect) -> bool:
+    """Whether a delimiter is followed by a space and a quote in the first rows, or each one of a row by a space."""
+    with open_text(path) as lines:
+        for line in islice(lines, 1, SAMPLE_ROWS + 1):
+            fields = dialect.plain_fields(line)[1:]
+            if f'{dialect.delimiter} "' in line or (fields and all(field.startswith(" ") for field in fields)):
+                return True
+    return False
 
 
 def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list[str], str] | None:
