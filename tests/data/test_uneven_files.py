@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tenor.data.dataset import LabelledText
@@ -135,3 +137,44 @@ def test_only_spaces_that_rows_have_are_said_to_be_skipped(tmp_path: Path) -> No
         assert not any("are skipped" in note for note in rows.notes)
     rows = trained(put(tmp_path / "a.csv", "text, label\n" + '"a film, fine", good\ndull, bad\n' * 5))
     assert any("are skipped" in note for note in rows.notes)
+
+
+TEXTS = ["a fine film", "dull", "so so"]
+INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint32(), pa.uint64()]
+STRINGS = [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
+
+
+def shards(folder: Path, types: list[tuple[pa.DataType, pa.DataType]], labels: list[object]) -> str:
+    """One shard per pair of types, those of texts and labels."""
+    for number, (of_text, of_label) in enumerate(types):
+        columns = [pa.array(TEXTS).cast(of_text), pa.array(labels).cast(of_label)]
+        pq.write_table(pa.table(columns, names=["text", "label"]), folder / f"train-{number}.parquet")
+    return f"{folder}/train-*.parquet"
+
+
+@pytest.mark.parametrize("kinds", [INTEGERS, INTEGERS[::-1], STRINGS, STRINGS[::-1]])
+def test_shards_whose_types_differ_in_width_are_read_as_one(kinds: list[pa.DataType], tmp_path: Path) -> None:
+    texts = (STRINGS * 3)[: len(kinds)]
+    labels: list[object] = [1, 0, 1] if kinds[0] in INTEGERS else ["good", "bad", "good"]
+    pattern = shards(tmp_path, list(zip(texts, kinds, strict=True)), labels)
+    rows = trained(pattern)
+    assert list(rows.texts) == predicted(pattern) == TEXTS * len(kinds)
+    assert labels_of(rows) == [str(label) for label in labels] * len(kinds)
+    assert list(trained(f"{tmp_path}/train-0.parquet").texts) == TEXTS
+
+
+def test_shards_of_other_types_are_refused(tmp_path: Path) -> None:
+    pattern = shards(tmp_path, [(pa.string(), pa.int64()), (pa.string(), pa.string())], [1, 0, 1])
+    assert "Write all files with the same types." in refusal(pattern)
+    assert predicted(f"{tmp_path}/train-0.parquet") == TEXTS
+
+
+@pytest.mark.parametrize("kinds", [(pa.int64(), pa.int32()), (pa.string(), pa.large_string())])
+def test_partitions_whose_types_differ_in_width_are_read_as_one(
+    kinds: tuple[pa.DataType, pa.DataType], tmp_path: Path
+) -> None:
+    for label, kind in zip(("good", "bad"), kinds, strict=True):
+        (tmp_path / f"label={label}").mkdir()
+        table = pa.table({"text": pa.array(TEXTS), "more": pa.array(["1", "2", "3"]).cast(kind)})
+        pq.write_table(table, tmp_path / f"label={label}" / "part.parquet")
+    assert sorted(trained(tmp_path).texts) == sorted(predicted(tmp_path)) == sorted(TEXTS * 2)

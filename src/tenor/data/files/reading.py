@@ -8,7 +8,14 @@ from pathlib import Path
 from tenor.data.files.archives import refuse_archive
 from tenor.data.files.arff import SUFFIX as ARFF
 from tenor.data.files.arff import arff_refusal
-from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
+from tenor.data.files.arrow_files import (
+    arrow_rows,
+    common_schema,
+    holds,
+    in_types,
+    is_saved_dataset,
+    saved_dataset_rows,
+)
 from tenor.data.files.columns_added import partition_folders, selected, selection_of, with_constant
 from tenor.data.files.delimited import delimited_rows, with_other_faults
 from tenor.data.files.folders import (
@@ -160,13 +167,14 @@ def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_
 def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) -> FileRows:
     """Rows that follow one another. Raises UserError if their columns differ."""
     first = parts[0]
-    for part in parts[1:]:
+    schema = None if first.schema is None else common_schema([part.schema for part in parts if part.schema is not None])
+    for part in parts:
         if (part.unit, part.kind) != (first.unit, first.kind) or _sorted(part) != _sorted(first):
             raise UserError(
                 f"{part.where}: has the columns {_shown(part)}, expected {_shown(first)} as in {first.where}. Give "
                 "files with the same columns."
             )
-        if part.schema is not None and first.schema is not None and not part.schema.equals(first.schema):
+        if part.schema is not None and schema is not None and not holds(schema, part.schema):
             raise UserError(
                 f"{part.where}: its columns have other types than those of {first.where}. Write all files with the "
                 "same types."
@@ -177,7 +185,8 @@ def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) 
         for part in parts:
             file = part.files[0].name
             for block in part.read(limits, names):
-                yield Block(block.table, block.numbers, block.faults, block.records, block.file or file)
+                table = block.table if schema is None else in_types(block.table, schema)
+                yield Block(table, block.numbers, block.faults, block.records, block.file or file)
 
     notes = tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
     reading = {str(at): part.reading for at, part in enumerate(parts) if part.reading}
@@ -185,7 +194,7 @@ def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) 
     return FileRows(
         *(str(where), where.name, first.unit, first.kind, first.columns, read, files),
         notes=notes,
-        schema=first.schema,
+        schema=schema,
         reading=reading,
         below_header=first.below_header,
     )
