@@ -491,13 +491,6 @@ def test_the_command_for_an_encoding_does_not_fail_on_bytes_that_it_lacks(rest: 
     assert len(trained(tmp_path / "a.utf8.csv").texts) == 4
 
 
-def test_a_few_lines_in_another_encoding_are_not_converted_with_the_rest(tmp_path: Path) -> None:
-    path = put(tmp_path / "a.csv", "text,label\ncafé,1\n".encode() + "café,0\n".encode("latin-1"))
-    assert "line 3" in refusal(trained, path)
-    assert "The rest of the file is UTF-8" in refusal(trained, path)
-    assert "The rest of the file is UTF-8" in survey(path, "text").fix
-
-
 def test_the_longest_array_of_a_json_file_is_printed_first(tmp_path: Path) -> None:
     rows = [{"text": "fine", "label": 1}, {"text": "dull", "label": 0}, {"text": "dim", "label": 0}]
     content = {"classes": [{"name": "a"}], "assets": {"documents": rows, "kinds": [{"name": "a"}]}}

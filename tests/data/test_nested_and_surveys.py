@@ -185,26 +185,73 @@ def test_records_under_several_nested_keys_need_a_choice(tmp_path: Path) -> None
     assert '["data"]["reviews"]' in message
 
 
-HEADER = ["StartDate", "ResponseId", "Q1", "Q2"]
+HEADER = ["StartDate", "Progress", "ResponseId", "Q1", "Q2"]
 QUALTRICS = [
-    ["Start Date", "Response ID", "What did you think of the film?", "Would you recommend it?"],
-    ['{"ImportId":"startDate"}', '{"ImportId":"_recordId"}', '{"ImportId":"QID1_TEXT"}', '{"ImportId":"QID2"}'],
+    ["Start Date", "Progress", "Response ID", "Please describe your experience\nwith our product.", "Recommend it?"],
+    [json.dumps({"ImportId": name, "timeZone": "UTC"}) for name in ("startDate", "progress", "_recordId", "Q1", "Q2")],
 ]
-SURVEYMONKEY = [["Response", "", "Open-Ended Response", "Response"]]
+SURVEYMONKEY = [["Response", "", "", "Open-Ended Response", "Response"]]
+ANSWERS = [["2025-03-01", "100", f"R_{n}", f"{text} {n}", LABELS[n % 4]] for n, text in enumerate(TEXTS * 5)]
 
 
-@pytest.mark.parametrize("describing", [QUALTRICS, SURVEYMONKEY])
-def test_rows_that_describe_the_columns_are_no_answers(describing: list[list[str]], tmp_path: Path) -> None:
-    answers = [["2025-03-01", f"R_{n}", text, label] for n, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))]
-    path = tmp_path / "survey.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([HEADER, *describing, *answers])
-    columns = ("data.text_column=Q1", "data.label_column=Q2")
-    message = refusal(path, *columns)
-    assert f"{len(describing)} of {len(describing) + 4} rows cannot be used" in message
-    rows = read(path, *columns, "data.faulty_rows=leave_out")
-    assert classes(rows) == list(LABELS)
-    assert survey(path, "Q1").faults == len(describing)
+def table(path: Path, rows: list[list[str]], encoding: str = "utf-8") -> Path:
+    with path.open("w", newline="", encoding=encoding) as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("describing", [QUALTRICS, SURVEYMONKEY, []])
+def test_rows_that_describe_the_columns_are_no_answers(
+    describing: list[list[str]], encoding: str, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "survey.csv", [HEADER, *describing, *ANSWERS], encoding)
+    assert "no column 'text' and no column 'label'" in refusal(path)
+    rows = read(path, "data.text_column=Q1", "data.label_column=Q2")
+    assert (list(rows.texts), classes(rows)) == ([row[3] for row in ANSWERS], [row[4] for row in ANSWERS])
+    found = survey(path, "Q1")
+    assert (found.rows, found.faults) == (len(ANSWERS), 0)
+    told = [note for note in (*rows.notes, *found.notes) if "below the header describe" in note]
+    assert len(told) == (2 if describing else 0)
+    assert all("left out" in note for note in told)
+
+
+def test_rows_keep_their_numbers_below_rows_that_describe_the_columns(tmp_path: Path) -> None:
+    path = table(tmp_path / "survey.csv", [HEADER, *QUALTRICS, *ANSWERS, [*ANSWERS[0][:4], ""]])
+    last = len(QUALTRICS) + len(ANSWERS) + 1
+    assert f"row {last} (not counting the header): Q2 is missing" in refusal(
+        path, "data.text_column=Q1", "data.label_column=Q2"
+    )
+
+
+QUESTION = "Overall sentiment (1 = very bad, 5 = very good)"
+REVIEW = "What did you think of the film that you watched with us last week?"
+
+
+@pytest.mark.parametrize("labels", [("1", "2", "4", "5"), LABELS])
+@pytest.mark.parametrize("first", [["Timestamp", REVIEW, QUESTION], ["When", "Your review", QUESTION]])
+def test_long_questions_are_names_of_columns(first: list[str], labels: tuple[str, ...], tmp_path: Path) -> None:
+    """As Google Forms writes them."""
+    rows = [["1/15/2021 10:11:12", f"{TEXTS[n % 4]} {n}", labels[n % 4]] for n in range(40)]
+    path = table(tmp_path / "forms.csv", [first, *rows])
+    assert f"Available columns: {first[0]!r}, {first[1]!r}, {QUESTION!r}" in refusal(path)
+    names = json.dumps(sorted(set(labels)))
+    options = [f"data.text_column={first[1]}", f"data.label_column={QUESTION}", f"data.class_names={names}"]
+    assert len(read(path, *options)) == survey(path, first[1]).rows == 40
+
+
+def test_columns_that_the_user_names_settle_what_the_header_is(tmp_path: Path) -> None:
+    """Where the rows below could have such values, too."""
+    second = "And what would you tell a friend about it, in a few of your own words?"
+    path = table(tmp_path / "forms.csv", [[REVIEW, second], *([text, f"Not {text}"] for text in TEXTS)])
+    assert survey(path, REVIEW).rows == survey(path, second).rows == 4
+    assert "seems to be a row of data" in refusal(path)
+
+
+@pytest.mark.parametrize("labels", [("1", "2", "4", "5"), LABELS])
+def test_a_long_first_text_is_no_name(labels: tuple[str, ...], tmp_path: Path) -> None:
+    rows = [["1/15/2021 10:11:12", f"{REVIEW} {TEXTS[n % 4]} {n}", labels[n % 4]] for n in range(40)]
+    assert "seems to be a row of data" in refusal(table(tmp_path / "rows.csv", rows))
 
 
 def labelled(folder: Path, labels: list[str]) -> Path:

@@ -88,7 +88,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     """
     found = Survey(open_input(path, text_column, as_text))
     found.stamp = stamp_of(found.file.files[0]) if len(found.file.files) == 1 else None
-    rows, spoiled, is_beyond_ascii = found.file, "", False
+    rows, spoiled = found.file, ""
     spoiled_texts: list[Path] = []
     random, drawn = np.random.default_rng(0), Drawn()
     for chunk in read_chunks(rows, text_column, as_text):
@@ -105,7 +105,6 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
             fault = text_fault(text)
             if fault is None and position not in chunk.faults:
                 sound.append(str(text))
-                is_beyond_ascii = is_beyond_ascii or not str(text).isascii()
                 continue
             found.faults += 1
             if chunk.faults.get(position) == NOT_UTF8 and rows.unit == "file":
@@ -117,7 +116,7 @@ def survey(path: Path, text_column: str, as_text: bool = False) -> Survey:
     found.sample = [text for _, text in drawn]
     if spoiled:
         file = next(path for path in rows.files if path.name == spoiled)
-        found.fix = encoding_fix(file, is_beyond_ascii)
+        found.fix = encoding_fix(file)
     if spoiled_texts:
         found.fix = conversion_in_place(spoiled_texts)
     if found.has_records and found.columns and text_column not in found.fields:

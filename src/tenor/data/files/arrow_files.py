@@ -19,11 +19,12 @@ STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
 def arrow_rows(paths: Sequence[Path], where: str, origin: str) -> FileRows:
-    """Parquet or Arrow files with the same columns as rows; the schema is that of the first.
+    """Parquet or Arrow files with the same columns as rows; the schema is that of the first, with types that hold the
+    integers or the strings of all.
 
     Raises UserError for a file that cannot be read.
     """
-    schema = _schema(paths[0])
+    schema = common_schema([_schema(path) for path in paths])
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         names = schema.names if choose is None else list(choose)
@@ -38,7 +39,7 @@ def _blocks(path: Path, wanted: pa.Schema, limits: Limits, file: str) -> Iterato
     own = _schema(path)
     missing = [name for name in wanted.names if name not in own.names]
     chosen = None if missing else pa.schema([own.field(name) for name in wanted.names])
-    if chosen is None or not chosen.equals(wanted):
+    if chosen is None or not holds(wanted, chosen):
         raise UserError(
             f"{path}: its columns are {_types(chosen or own)}, expected {_types(wanted)} as in the files before it. "
             "Write all files with the same types."
@@ -50,17 +51,63 @@ def _blocks(path: Path, wanted: pa.Schema, limits: Limits, file: str) -> Iterato
             portion.append(batch.select(wanted.names))
             rows = sum(one.num_rows for one in portion)
             if rows >= limits.rows or sum(one.nbytes for one in portion) >= limits.characters:
-                yield _block(portion, wanted, first, file)
+                yield _block(portion, chosen, wanted, first, file)
                 portion, first, is_first = [], first + rows, False
         if portion or is_first:
-            yield _block(portion, wanted, first, file)
+            yield _block(portion, chosen, wanted, first, file)
 
 
-def _block(portion: list[pa.RecordBatch], schema: pa.Schema, first: int, file: str) -> Block:
-    fields = [one.with_metadata(None) for one in schema]
-    batches = [pa.RecordBatch.from_arrays(one.columns, schema=pa.schema(fields)) for one in portion]
-    table = pa.Table.from_batches(batches, pa.schema(fields)).replace_schema_metadata(schema.metadata)
-    return Block(table, range(first, first + table.num_rows), file=file)
+def common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The first schema, with types that hold the integers or the strings of all; where there is none, with its own."""
+    fields = []
+    for field in schemas[0]:
+        for other in schemas[1:]:
+            if other.get_field_index(field.name) >= 0:
+                added = other.field(field.name)
+                kind = _common(field.type, added.type) or field.type
+                field = field.with_type(kind).with_nullable(field.nullable or added.nullable)
+        fields.append(field)
+    return pa.schema(fields, schemas[0].metadata)
+
+
+def holds(schema: pa.Schema, other: pa.Schema) -> bool:
+    """Whether the types of a schema hold the values of the other's columns of the same names."""
+    return all(_common(field.type, other.field(field.name).type) == field.type for field in schema)
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """A type that holds the integers or the strings of both; None if there is none."""
+    if one.equals(other):
+        return one
+    if pa.types.is_integer(one) and pa.types.is_integer(other):
+        are_unsigned = pa.types.is_unsigned_integer(one) and pa.types.is_unsigned_integer(other)
+        return pa.uint64() if are_unsigned else pa.int64()
+    return pa.large_string() if _is_string(one) and _is_string(other) else None
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def in_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the types of a schema. Raises ArrowInvalid for an integer beyond its type."""
+    for at, name in enumerate(table.column_names):
+        column, wanted = table.column(at), schema.field(name)
+        if column.type.equals(wanted.type):
+            continue
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        table = table.set_column(at, wanted.with_metadata(None), column.cast(wanted.type))
+    return table
+
+
+def _block(portion: list[pa.RecordBatch], own: pa.Schema, wanted: pa.Schema, first: int, file: str) -> Block:
+    fields = pa.schema([one.with_metadata(None) for one in own])
+    batches = [pa.RecordBatch.from_arrays(one.columns, schema=fields) for one in portion]
+    table = in_types(pa.Table.from_batches(batches, fields), wanted)
+    table = pa.Table.from_arrays(table.columns, schema=pa.schema([one.with_metadata(None) for one in wanted]))
+    return Block(table.replace_schema_metadata(wanted.metadata), range(first, first + table.num_rows), file=file)
 
 
 def is_parquet(path: Path) -> bool:

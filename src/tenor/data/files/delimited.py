@@ -13,10 +13,10 @@ from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect, fields_up_to, spans
 from tenor.data.files.headerless import READ_NOTE
 from tenor.data.files.headers import (
-    DESCRIBES,
     MOST_WORDS_OF_A_NAME,
     SAMPLE_ROWS,
     classes_setting,
+    described,
     describing_rows,
     likely_settings,
     lost_first_row,
@@ -24,7 +24,7 @@ from tenor.data.files.headers import (
     tidied_names,
     unknown_columns,
 )
-from tenor.data.files.odd_rows import several_header_rows, unquoted_delimiters
+from tenor.data.files.odd_rows import line_records, several_header_rows, unquoted_delimiters
 from tenor.data.files.opening import (
     NotUtf8,
     encoding_fix,
@@ -35,7 +35,7 @@ from tenor.data.files.opening import (
     open_text,
     set_path,
 )
-from tenor.data.files.quoting import detect_quoting, read_header, skipped_spaces
+from tenor.data.files.quoting import MalformedQuotes, detect_quoting, read_header, skipped_spaces
 from tenor.data.files.stream import Block, FileRow, FileRows, Limits, in_blocks
 from tenor.errors import UserError
 
@@ -78,10 +78,18 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
     """A CSV or TSV file as rows. Raises UserError as `examine` does, and if the first row was taken for the header;
     `required` are the columns that the caller needs, which may be missing; `others` are files that are read with it."""
     _refuse_excel_line(path, required)
-    found = examine(path, lambda header: require_header(path, header, required))
+    try:
+        found = examine(path, lambda header: require_header(path, header, required))
+    except MalformedQuotes as error:
+        records = line_records(path, len(error.header), error.dialect.delimiter)
+        if told := unquoted_delimiters(path, error.header, records, required, error.dialect, error.count):
+            raise UserError(told) from error
+        raise
     sample = list(islice(found.records(), SAMPLE_ROWS))
+    describing = describing_rows(sample)
+    sample = sample[describing:]
     if not set(required) <= set(found.header) and (below := row_with_names(sample, required)) is not None:
-        new = new_name(path, "_header_first")
+        new, below = new_name(path, "_header_first"), below + describing
         raise UserError(
             f"{path}: the names of the columns are in row {below + 1:,} below the first one. Remove the rows above and "
             f"{set_path(new)}. If each row is one line: {content_of(path, f'tail -n +{below + 2}')} > {quote(str(new))}"
@@ -101,7 +109,6 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
         lost := lost_first_row([path, *others], found.header, sample, required, found.dialect.delimiter, values)
     ):
         raise UserError(lost)
-    describing = describing_rows(sample)
     usual = Dialect(delimiter_of(path))
     reading = {} if found.dialect == usual else {"dialect": asdict(found.dialect)}
 
@@ -110,7 +117,7 @@ def delimited_rows(path: Path, required: Sequence[str], others: Sequence[Path] =
 
     return FileRows(
         *(str(path), path.name, "row", "strings", tuple(found.header), read, (path,)),
-        notes=found.notes,
+        notes=(*found.notes, *(f"{path}: {note}." for note in described(describing))),
         reading=reading,
         below_header=True,
     )
@@ -150,14 +157,13 @@ def with_other_faults(error: NotUtf8, path: Path, required: Sequence[str]) -> Us
 
 
 def _rows(found: Delimited, describing: int) -> Iterator[FileRow]:
+    """The rows below those that describe the columns, which are counted in the numbers."""
     width = len(found.header)
     expected = f"expected {width} as in the header; enclose a text that contains the delimiter in double quotes"
-    for number, record in enumerate(found.records(), start=1):
+    for number, record in islice(enumerate(found.records(), start=1), describing, None):
         if len(record) != width:
             cells = (*record[:width], *[None] * (width - len(record)))
             yield FileRow(cells, number, f"has {len(record)} fields, {expected}")
-        elif number <= describing:
-            yield FileRow(record, number, DESCRIBES)
         elif width > 1 and record == found.header:
             yield FileRow(record, number, "repeats the header; were files joined? Remove this line")
         else:
@@ -191,9 +197,12 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
             dialect = Dialect(other)
         header = read_header(path, dialect)
         if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
-            dialect = Dialect(dialect.delimiter, skip_spaces=True)
-            header = read_header(path, dialect)
-            notes.append(skipped_spaces(dialect))
+            spaced = Dialect(dialect.delimiter, skip_spaces=True)
+            if any(name.lstrip(" ").startswith('"') for name in header) or _rows_have_spaces(path, dialect):
+                header = read_header(path, spaced)
+            if _rows_have_spaces(path, dialect):
+                dialect = spaced
+                notes.append(skipped_spaces(dialect))
         if (whole := _whole_header(path, header, dialect)) is not None:
             header, note = whole
             notes.append(note)
@@ -202,10 +211,20 @@ def examine(path: Path, require: Callable[[list[str]], None], delimiter: str | N
         header, of_names = tidied_names(header)
         require(header)
         if _has_quote(path):
-            quoting = detect_quoting(path, len(header), dialect)
+            quoting = detect_quoting(path, header, dialect)
             dialect = quoting.dialect
             notes += quoting.notes
     return Delimited(path, header, dialect, tuple(f"{path}: {note}." for note in (*notes, *of_names)))
+
+
+def _rows_have_spaces(path: Path, dialect: Dialect) -> bool:
+    """Whether a delimiter is followed by a space and a quote in the first rows, or each one of a row by a space."""
+    with open_text(path) as lines:
+        for line in islice(lines, 1, SAMPLE_ROWS + 1):
+            fields = dialect.plain_fields(line)[1:]
+            if f'{dialect.delimiter} "' in line or (fields and all(field.startswith(" ") for field in fields)):
+                return True
+    return False
 
 
 def _whole_header(path: Path, header: list[str], dialect: Dialect) -> tuple[list[str], str] | None:

@@ -13,7 +13,8 @@ from tenor.data.files.commands import with_header
 from tenor.data.files.opening import set_path
 from tenor.errors import UserError
 
-SHOWN_COLUMNS = 30
+SHOWN_COLUMNS, SHOWN_CHARACTERS = 30, 160
+"""Questions of surveys are long, and an option needs the whole name."""
 USUAL_NAMES = {
     "text": frozenset(
         "text review sentence content body comment tweet message review_text reviewtext review_body review_content "  # noqa: SIM905
@@ -61,7 +62,7 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
     candidate, it has the options that work, unless the caller knows them: `hint`."""
     missing = [one for one in wanted if one.name not in available]
     first = missing[0]
-    shown = ", ".join(repr(column[:60]) for column in available[:SHOWN_COLUMNS]) or "none"
+    shown = ", ".join(repr(column[:SHOWN_CHARACTERS]) for column in available[:SHOWN_COLUMNS]) or "none"
     more = f" and {len(available) - SHOWN_COLUMNS} more" if len(available) > SHOWN_COLUMNS else ""
     taken = {one.name for one in wanted if one.name in available}
     found: dict[str, str] = {}
@@ -157,20 +158,17 @@ def lost_first_row(
     then work; empty if it does not.
 
     `files` are this file, and others that are read with it. `rows` are the first rows below, `values` all values of a
-    column below, and `encoding` that of the files, if it is not UTF-8. If the required columns exist, the header is
-    doubted only if a column is named like one of its repeated values, or a required one like a text.
+    column below, and `encoding` that of the files, if it is not UTF-8. If the required columns exist, the user has
+    named them: the header is doubted only if a column is named like one of its repeated values.
     """
-    rows = [row for row in rows[:SAMPLE_ROWS] if len(row) == len(header) and list(row) != list(header)]
+    rows = rows[describing_rows(rows) :][:SAMPLE_ROWS]
+    rows = [row for row in rows if len(row) == len(header) and list(row) != list(header)]
     named = [name for name in header if not name.startswith("Unnamed: ")]
     are_of_pandas = named == [str(number) for number in range(len(named))]
     if len(header) < 2 or not rows or are_of_pandas:
         return ""
     columns = list(zip(*rows, strict=True))
-    is_complete = set(required) <= set(header)
-    are_values = [_is_class_value(name, column) for name, column in zip(header, columns, strict=True)]
-    if is_complete and not (any(are_values) or any(_is_text(name) for name in required)):
-        return ""
-    if not is_complete and not _is_row(header, columns):
+    if not _is_row(header, columns, is_complete=set(required) <= set(header)):
         return ""
     names = likely_names(columns)
     options = "".join(
@@ -215,7 +213,7 @@ def unknown_columns(header: Sequence[str], required: Sequence[str]) -> tuple[str
     ]
     if not unknown or len(required) < 2:
         return "", ""
-    shown = ", ".join(repr(name[:60]) for name in header[:SHOWN_COLUMNS])
+    shown = ", ".join(repr(name[:SHOWN_CHARACTERS]) for name in header[:SHOWN_COLUMNS])
     return "".join(f" {one}" for one in unknown), f"Its columns are {shown}. "
 
 
@@ -254,7 +252,14 @@ def describing_rows(rows: Sequence[Sequence[str]]) -> int:
 
 DESCRIBING_ROWS = 3
 SURVEYMONKEY = "Open-Ended Response"
-DESCRIBES = "describes the columns, as survey tools write it, and is not an answer. Remove this line"
+
+
+def described(count: int) -> list[str]:
+    """The note on rows that describe the columns and are left out; none if there are none."""
+    if not count:
+        return []
+    which = "row 1 below the header describes" if count == 1 else f"rows 1 to {count} below the header describe"
+    return [f"{which} the columns, as survey tools write it, and {'is' if count == 1 else 'are'} left out"]
 
 
 def _is_text(name: str) -> bool:
@@ -267,11 +272,37 @@ def _is_class_value(name: str, column: Sequence[str]) -> bool:
     return len(column) >= 3 and 2 * len(distinct) <= len(column) and name in distinct
 
 
-def _is_row(header: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
-    """Whether the names look like the values of their columns: a text, the value of a class, or numbers above numbers
-    next to words above words."""
-    if any(_is_text(name) or _is_class_value(name, column) for name, column in zip(header, columns, strict=True)):
+def _is_no_value(name: str, column: Sequence[str]) -> bool:
+    """Whether a name cannot be a value of its column: words above numbers, a text above the values of a class, or above
+    classes of which each occurs several times, another word."""
+    if len(column) < FEWEST_VALUES or name.startswith("Unnamed: ") or NUMBER.fullmatch(name):
+        return False
+    if all(NUMBER.fullmatch(value) for value in column):
         return True
+    counts = Counter(column)
+    if 2 * len(counts) > len(column) or name in counts:
+        return False
+    longest = max(map(len, counts))
+    each_repeats = min(counts.values()) > 1 and len(column) >= FEWEST_FOR_CLASSES
+    return each_repeats or (_is_text(name) and not any(map(_is_text, counts)) and len(name) > 2 * longest)
+
+
+FEWEST_VALUES, FEWEST_FOR_CLASSES = 3, 10
+
+
+def _is_row(header: Sequence[str], columns: Sequence[Sequence[str]], is_complete: bool) -> bool:
+    """Whether the names look like the values of their columns: the value of a class, and unless all required names are
+    among them (`is_complete`), a text, or numbers above numbers next to words above words.
+
+    A question of a survey is as long as a text, but the columns below show that it is none of their values.
+    """
+    pairs = list(zip(header, columns, strict=True))
+    if any(_is_class_value(name, column) for name, column in pairs):
+        return not is_complete or not any(_is_no_value(name, column) for name, column in pairs)
+    if is_complete:
+        return False
+    if any(map(_is_text, header)):
+        return not any(_is_no_value(name, column) for name, column in pairs)
     are_numbers = [all(NUMBER.fullmatch(value) for value in column) for column in columns]
     alike = all(bool(NUMBER.fullmatch(name)) == number for name, number in zip(header, are_numbers, strict=True))
     return alike and any(are_numbers) and any(len(name.split()) >= 3 for name in header)

@@ -1,15 +1,18 @@
 """CSV files whose rows have another form than the header: several rows of names, and texts with unquoted delimiters."""
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 
 from tenor.data.files.commands import content_of, new_name
 from tenor.data.files.dialect import Dialect
 from tenor.data.files.headers import NUMBER, SETTINGS, USUAL_NAMES, likely_settings
-from tenor.data.files.opening import set_path
+from tenor.data.files.opening import open_text, set_path
 
 MOST_HEADER_ROWS = 3
 NAME = re.compile(r"[^\W\d][\w .#-]{0,30}")
@@ -81,56 +84,115 @@ def _is_word_label(name: str, values: Sequence[str]) -> bool:
 
 
 def unquoted_delimiters(
-    path: Path, header: Sequence[str], records: Iterable[Sequence[str]], required: Sequence[str], dialect: Dialect
+    path: Path,
+    header: Sequence[str],
+    records: Iterable[Sequence[str]],
+    required: Sequence[str],
+    dialect: Dialect,
+    faults: int = 0,
 ) -> str:
     """A message that texts contain the delimiter without being enclosed in quotes, with the command that encloses them;
     empty if that is not so.
 
-    `required` are the columns of the texts and the labels. Lines have more fields than the header, and counted from
-    the ends, nearly all have one of few labels.
+    `required` are the columns of the texts and the labels; where only texts are read, the other one of two columns may
+    be that of the labels. Lines have more fields than the header, and counted from the ends, nearly all have one of few
+    labels. `faults`: how many records have malformed quotes, too; then `records` are those of `line_records`, of which
+    most must be longer.
     """
-    if len(required) < 2 or not {required[0], required[1]} <= set(header) or required[0] == required[1]:
+    columns = list(required[:2])
+    if len(required) == 1 and len(header) == 2:
+        columns += [name for name in header if name not in required]
+    if len(columns) < 2 or not set(columns) <= set(header) or columns[0] == columns[1]:
         return ""
-    text, label, width = header.index(required[0]), header.index(required[1]), len(header)
+    text, label, width = header.index(columns[0]), header.index(columns[1]), len(header)
     at = label if label < text else label - width
+    found = _long_records(records, text, at, width)
+    if found is None or (faults and not (2 * found.long > found.rows and found.are_lines)):
+        return ""
+    new = new_name(path, "_quoted", ".csv")
+    program = _joining(text, width, dialect, bool(faults))
+    place = "first" if at == 0 else "last" if at == -1 else f"{'' if at < 0 else at + 1}"
+    where = f"the {place} field" if place else "a field counted from the end"
+    literal = f" {faults:,} also have double quotes that enclose no whole field: they stay letters." if faults else ""
+    return (
+        f"{path}: {found.long:,} of {found.rows:,} rows have more fields than the header, because their texts contain "
+        f"{dialect.delimiter!r} and are not enclosed in double quotes; {where} of these rows is one of "
+        f"{len(found.labels)} labels ({', '.join(map(repr, sorted(found.labels)[:4]))}).{literal} Enclose the texts "
+        f"and {set_path(new)}, for instance: {content_of(path)} | python -c {quote(program)} > {quote(str(new))}"
+    )
+
+
+@dataclass(frozen=True)
+class _LongRecords:
+    """Records that have more fields than the header and one of few labels."""
+
+    rows: int
+    long: int
+    short: int
+    """Count of records with fewer fields."""
+    enclosed: int
+    """Count of long ones whose text begins and ends with a quote, and so may be enclosed but for a fault."""
+    labels: set[str]
+
+    @property
+    def are_lines(self) -> bool:
+        """Whether each record seems to be one line, without quotes that enclose."""
+        return not self.short and 10 * self.enclosed <= self.long
+
+
+def _long_records(records: Iterable[Sequence[str]], text: int, at: int, width: int) -> _LongRecords | None:
+    """The records that are too long, if nearly all of them have one of few labels in field `at`; None if not."""
     labels: Counter[str] = Counter()
     of_rows: set[str] = set()
-    rows = long = 0
+    rows = long = short = enclosed = 0
     for record in records:
         rows += 1
         if len(record) > width:
             long += 1
             labels[record[at].strip()] += 1
+            enclosed += record[text].startswith('"') and record[len(record) - width + text].endswith('"')
             if len(labels) > MOST_LABELS * 5:
-                return ""
+                return None
         elif len(record) == width:
             of_rows.add(record[at].strip())
+        else:
+            short += 1
     few = {one for one, count in labels.items() if one in of_rows or count >= FEWEST_LONG}
     known = sum(labels[one] for one in few if 0 < len(one) <= LONGEST_LABEL)
     if long < FEWEST_LONG or len(few) > MOST_LABELS or known < NEARLY_ALL * long:
-        return ""
-    after = width - 1 - text
-    new = new_name(path, "_quoted", ".csv")
-    reading = f"delimiter={_quoted(dialect.delimiter)}" + ("" if dialect.quotes_enclose else ", quoting=3")
+        return None
+    return _LongRecords(rows, long, short, enclosed, few)
+
+
+def _joining(text: int, width: int, dialect: Dialect, by_line: bool) -> str:
+    """A program that writes each record with its text in one field, enclosed in quotes."""
+    after, comma = width - 1 - text, _quoted(dialect.delimiter)
+    join = f"{comma}.join(f[{text}:len(f)-{after}])" if after else f"{comma}.join(f[{text}:])"
+    parts = ", ".join([*([f"*f[:{text}]"] if text else []), join, *([f"*f[-{after}:]"] if after else [])])
+    start = "import csv, re, sys; w = csv.writer(sys.stdout); "
+    if by_line:
+        pattern = _sound_line(width, dialect.delimiter).replace('"', "\\x22").replace("\t", "\\t")
+        fields = f"next(csv.reader([l], delimiter={comma})) if p.fullmatch(l) else l.split({comma})"
+        lines = 'for l in map(lambda l: l.rstrip("\\r\\n"), sys.stdin) if l'
+        return f'{start}p = re.compile("{pattern}"); [w.writerow([{parts}]) {lines} for f in [{fields}]]'
+    reading = f"delimiter={comma}" + ("" if dialect.quotes_enclose else ", quoting=3")
     reading += ", skipinitialspace=True" if dialect.skip_spaces else ""
-    join = (
-        f"{_quoted(dialect.delimiter)}.join(f[{text}:len(f)-{after}])"
-        if after
-        else (f"{_quoted(dialect.delimiter)}.join(f[{text}:])")
-    )
-    parts = [*([f"*f[:{text}]"] if text else []), join, *([f"*f[-{after}:]"] if after else [])]
-    code = (
-        f"import csv, sys; w = csv.writer(sys.stdout); [w.writerow([{', '.join(parts)}]) "
-        f"for f in csv.reader(sys.stdin, {reading}) if f]"
-    )
-    place = "first" if at == 0 else "last" if at == -1 else f"{'' if at < 0 else at + 1}"
-    where = f"the {place} field" if place else "a field counted from the end"
-    return (
-        f"{path}: {long:,} of {rows:,} rows have more fields than the header, because their texts contain "
-        f"{dialect.delimiter!r} and are not enclosed in double quotes; {where} of these rows is one of "
-        f"{len(few)} labels ({', '.join(map(repr, sorted(few)[:4]))}). Enclose the texts and {set_path(new)}, for "
-        f"instance: {content_of(path)} | python -c {quote(code)} > {quote(str(new))}"
-    )
+    return f"{start}[w.writerow([{parts}]) for f in csv.reader(sys.stdin, {reading}) if f]"
+
+
+def line_records(path: Path, width: int, delimiter: str) -> Iterator[list[str]]:
+    """The fields of each line below the header: as they are enclosed, if the line has the header's number of sound
+    fields, else with literal quotes."""
+    sound = re.compile(_sound_line(width, delimiter))
+    with open_text(path) as lines:
+        for line in islice(filter(None, (line.rstrip("\r\n") for line in lines)), 1, None):
+            yield next(csv.reader([line], delimiter=delimiter)) if sound.fullmatch(line) else line.split(delimiter)
+
+
+def _sound_line(width: int, delimiter: str) -> str:
+    """The pattern of a line with so many fields, each without quotes at its beginning or enclosed in quotes."""
+    one = f'(?:"(?:[^"]|"")*"|[^"{delimiter}][^{delimiter}]*|)'
+    return f"{one}(?:[{delimiter}]{one}){{{width - 1}}}"
 
 
 def _quoted(delimiter: str) -> str:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import IO, Any, BinaryIO, TextIO, cast
@@ -227,7 +228,7 @@ def require_text(path: Path) -> None:
         require_utf16(path)
         return
     decoder = codecs.getincrementaldecoder("utf-8")(MIXED if is_known_without_header(path) else "strict")
-    start, line, is_mixed = 0, 1, False
+    start, line = 0, 1
     with open_bytes(path) as content:
         while True:
             part = content.read(PART_BYTES)
@@ -235,14 +236,13 @@ def require_text(path: Path) -> None:
                 raise UserError(f"{path}: {_byte_place(part, nul, start, line)} is NUL, {_why_nul(path)}")
             incomplete = decoder.getstate()[0]  # The first bytes of a character that is split between two parts.
             try:
-                is_mixed = not decoder.decode(part, final=not part).isascii() or is_mixed
+                decoder.decode(part, final=not part)
             except UnicodeDecodeError as error:
                 decoded = incomplete + part
                 place = _byte_place(decoded, error.start, start - len(incomplete), line)
-                is_mixed = is_mixed or not decoded[: error.start].isascii()
                 head = f"{path}: is not UTF-8: {place} is 0x{decoded[error.start]:02X}, {error.reason}."
-                whole = None if is_mixed else likely_encoding(path)
-                raise NotUtf8(head, encoding_fix(path, is_mixed), whole) from error
+                whole = likely_encoding(path) if other_lines(path) is None else None
+                raise NotUtf8(head, encoding_fix(path), whole) from error
             if not part:
                 return
             start, line = start + len(part), line + part.count(b"\n")
@@ -276,14 +276,85 @@ def other_encoding(path: Path) -> str | None:
     return None
 
 
-def encoding_fix(path: Path, is_mixed: bool = False, more: str = "") -> str:
-    """The next step for a file that is not UTF-8, with further settings; `is_mixed`: it also has valid characters of
-    several bytes."""
-    if is_mixed:
-        rest = "The rest of the file is UTF-8: save these lines as UTF-8"
-        return f"{rest}, or drop the invalid bytes and {_convert(path)}"
+def encoding_fix(path: Path, *, more: str = "") -> str:
+    """The next step for a file that is not UTF-8, with further settings."""
+    if (lines := other_lines(path)) is not None:
+        listed = ", ".join(f"{number:,}" for number in lines.first) + (", …" if lines.count > len(lines.first) else "")
+        which = f"1 line ({listed}) is" if lines.count == 1 else f"{lines.count:,} lines ({listed}) are"
+        return (
+            f"{which} not UTF-8 and may be {lines.encoding}; the rest of the file is UTF-8. Convert only these "
+            f"characters and {_written(path, f'python -c {quote(lines.program)}', more)}"
+        )
     encoding = likely_encoding(path)
     return f"It looks like {encoding}. Save it as UTF-8 and {_convert(path, encoding, more)}"
+
+
+@dataclass(frozen=True)
+class OtherLines:
+    """The lines of a file that are not UTF-8, where the other ones are."""
+
+    count: int
+    first: tuple[int, ...]
+    """The numbers of the first ones."""
+    encoding: str
+
+    @property
+    def program(self) -> str:
+        """A program that reads the file and writes it in UTF-8. Single bytes are replaced one by one, since the line
+        may have characters in UTF-8, too; characters of several bytes line by line."""
+        if self.encoding in SINGLE_BYTE:
+            other = f'lambda e: (e.object[e.start:e.end].decode("{self.encoding}"), e.end)'
+            start, written = f'codecs.register_error("other", {other}); ', 'line.decode("utf-8", "other").encode()'
+        else:
+            start, is_utf8 = "", 'line.decode("utf-8", "ignore").encode() == line'
+            written = f'line if {is_utf8} else line.decode("{self.encoding}").encode()'
+        return f"import codecs, sys; {start}[sys.stdout.buffer.write({written}) for line in sys.stdin.buffer]"
+
+
+def other_lines(path: Path) -> OtherLines | None:
+    """The lines that are not UTF-8 in a file of which others are; None if the whole file has another encoding."""
+    first: list[int] = []
+    sample = b""
+    count = known = both = 0
+    with open_bytes(path) as content:
+        for number, line in enumerate(content, start=1):
+            if not (single := _not_utf8(line)):
+                known += not line.isascii()
+                continue
+            count += 1
+            both += len(single) < sum(byte >= 0x80 for byte in line)
+            first += [number] if len(first) < SHOWN_LINES else []
+            sample += line if len(sample) < PART_BYTES else b""
+    fits = [one for one in _likely(sample) if _lines_decode(path, one)]
+    encoding = fits[0]
+    least = FEWEST_WESTERN if encoding in SINGLE_BYTE else FEWEST_OTHER
+    if known + (both if encoding in SINGLE_BYTE else 0) < max(1, least * (known + count)):
+        return None
+    return OtherLines(count, tuple(first), encoding)
+
+
+SHOWN_LINES = 5
+FEWEST_WESTERN, FEWEST_OTHER = 0.02, 0.1
+"""Shares of the lines beyond ASCII that must be UTF-8: a few are by chance, such as `É»`, and more in other scripts."""
+
+
+def _not_utf8(line: bytes) -> bytes:
+    """The bytes that are no part of a character in UTF-8."""
+    decoded = line.decode("utf-8", "surrogateescape")
+    return bytes(ord(char) - 0xDC00 for char in decoded if "\udc80" <= char <= "\udcff")
+
+
+def _lines_decode(path: Path, encoding: str) -> bool:
+    """Whether the lines that are not UTF-8 are valid in an encoding; of a single-byte one, their bytes that are not."""
+    with open_bytes(path) as content:
+        for line in content:
+            single = b"" if line.isascii() else _not_utf8(line)
+            try:
+                if single:
+                    (single if encoding in SINGLE_BYTE else line).decode(encoding)
+            except UnicodeDecodeError:
+                return False
+    return True
 
 
 def set_path(new: Path, more: str = "") -> str:
@@ -297,15 +368,21 @@ def utf8_name(path: Path) -> Path:
     return path.with_name(f"{name.stem}.utf8{name.suffix}")
 
 
-def _convert(path: Path, encoding: str | None = None, more: str = "") -> str:
-    """The settings and the command that converts a file; without an `encoding` it drops what is not UTF-8."""
-    option = "-c -f UTF-8" if encoding is None else f"-f {encoding}"
-    new, kind = utf8_name(path), compression_of(path)
-    if kind is None:
-        command = f"iconv {option} -t UTF-8 {quote(str(path))} > {quote(str(new))}"
+def _convert(path: Path, encoding: str, more: str = "") -> str:
+    """The settings and the command that converts a file."""
+    return _written(path, f"iconv -f {encoding} -t UTF-8", more)
+
+
+def _written(path: Path, converter: str, more: str) -> str:
+    """The settings and the command that writes what a converter makes of a file."""
+    new, kind = quote(str(utf8_name(path))), compression_of(path)
+    if kind is not None:
+        command = f"{unpacking(path)} | {converter} > {new}"
+    elif converter.startswith("iconv"):
+        command = f"{converter} {quote(str(path))} > {new}"
     else:
-        command = f"{unpacking(path)} | iconv {option} -t UTF-8 > {quote(str(new))}"
-    return f"{set_path(new, more)}, for instance: {command}"
+        command = f"{converter} < {quote(str(path))} > {new}"
+    return f"{set_path(utf8_name(path), more)}, for instance: {command}"
 
 
 def _why_nul(path: Path) -> str:
@@ -343,10 +420,15 @@ def likely_encoding(path: Path) -> str:
                 sample += line
                 if sample.count(b"\n") >= SAMPLE_LINES or len(sample) > PART_BYTES:
                     break
+    return next(one for one in _likely(sample) if _decodes(path, one))
+
+
+def _likely(sample: bytes) -> list[str]:
+    """The encodings that lines beyond ASCII may have, the most likely first; the last one decodes any bytes."""
     candidates = [encoding for encoding in MULTIBYTE if _is_script_of(sample, encoding)]
     if _share_in_runs(sample, 4) >= 0.5:
         candidates += _cyrillic(sample)
-    return next(one for one in (*candidates, *SINGLE_BYTE) if _decodes(path, one))
+    return [*candidates, *SINGLE_BYTE]
 
 
 def _share_in_runs(sample: bytes, least: int) -> float:

@@ -10,6 +10,7 @@ Written here because the readers of pandas and Arrow take one quoting for given,
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,12 +37,23 @@ class Quoting:
     """Messages for the user, without the file's name."""
 
 
-def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
-    """Detect how the quotes of a file are to be read; its header has `width` fields.
+class MalformedQuotes(UserError):
+    """Lines are malformed both with enclosing and with literal quotes."""
 
-    Raises UserError for lines that are malformed both with enclosing and with literal quotes; the message names the
-    lines of the opening quotes.
+    def __init__(self, message: str, header: Sequence[str], dialect: Dialect, count: int) -> None:
+        super().__init__(message)
+        self.header, self.dialect = header, dialect
+        self.count = count
+        """Count of the records that are malformed or join rows."""
+
+
+def detect_quoting(path: Path, header: Sequence[str], dialect: Dialect) -> Quoting:
+    """Detect how the quotes of a file are to be read.
+
+    Raises MalformedQuotes for lines that are malformed both with enclosing and with literal quotes; the message names
+    the lines of the opening quotes.
     """
+    width = len(header)
     scan = _scan(path, width, dialect)
     notes: tuple[str, ...] = ()
     if not dialect.skip_spaces and scan.spaced * 2 >= max(1, scan.rows) and width > 1:
@@ -54,7 +66,7 @@ def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
         escaped = replace(dialect, backslashes_escape=True)
         rescan = _scan(path, width, escaped)
         if rescan.is_clean and (scan.faults or rescan.joined < scan.joined):
-            found = detect_quoting(path, width, escaped)
+            found = detect_quoting(path, header, escaped)
             note = f"quotes in quoted fields are escaped by backslashes (first in line {scan.escaped:,}), and read so"
             return replace(found, notes=(*notes, note, *found.notes))
     profile = row_profile(path, width, dialect)
@@ -63,7 +75,8 @@ def detect_quoting(path: Path, width: int, dialect: Dialect) -> Quoting:
         note = _literal_note(scan, width, doubts.wrong.first[0].line)
         return Quoting(replace(dialect, quotes_enclose=False), (*notes, note))
     if doubts.wrong.count:
-        raise UserError(f"{path}: {_refusal(scan, profile, doubts.wrong)}")
+        message = f"{path}: {_refusal(scan, profile, doubts.wrong)}"
+        raise MalformedQuotes(message, header, dialect, doubts.wrong.count)
     if doubts.possible.count:
         notes = (*notes, _joined_note(doubts.possible))
     return Quoting(dialect, notes)

@@ -8,7 +8,14 @@ from pathlib import Path
 from tenor.data.files.archives import refuse_archive
 from tenor.data.files.arff import SUFFIX as ARFF
 from tenor.data.files.arff import arff_refusal
-from tenor.data.files.arrow_files import arrow_rows, is_saved_dataset, saved_dataset_rows
+from tenor.data.files.arrow_files import (
+    arrow_rows,
+    common_schema,
+    holds,
+    in_types,
+    is_saved_dataset,
+    saved_dataset_rows,
+)
 from tenor.data.files.columns_added import partition_folders, selected, selection_of, with_constant
 from tenor.data.files.delimited import delimited_rows, with_other_faults
 from tenor.data.files.folders import (
@@ -160,13 +167,14 @@ def _joined(files: Sequence[Path], where: Path, required: Sequence[str], strict_
 def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) -> FileRows:
     """Rows that follow one another. Raises UserError if their columns differ."""
     first = parts[0]
-    for part in parts[1:]:
+    schema = None if first.schema is None else common_schema([part.schema for part in parts if part.schema is not None])
+    for part in parts:
         if (part.unit, part.kind) != (first.unit, first.kind) or _sorted(part) != _sorted(first):
             raise UserError(
                 f"{part.where}: has the columns {_shown(part)}, expected {_shown(first)} as in {first.where}. Give "
                 "files with the same columns."
             )
-        if part.schema is not None and first.schema is not None and not part.schema.equals(first.schema):
+        if part.schema is not None and schema is not None and not holds(schema, part.schema):
             raise UserError(
                 f"{part.where}: its columns have other types than those of {first.where}. Write all files with the "
                 "same types."
@@ -178,8 +186,9 @@ def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) 
         for part in parts:
             file, is_file = part.files[0].name, part.unit == "file"
             for block in part.read(limits, names):
+                table = block.table if schema is None else in_types(block.table, schema)
                 numbers = [before + number for number in block.numbers] if is_file else block.numbers
-                yield Block(block.table, numbers, block.faults, block.records, "" if is_file else block.file or file)
+                yield Block(table, numbers, block.faults, block.records, "" if is_file else block.file or file)
             before += len(part.files)
 
     notes = tuple(dict.fromkeys([*notes, *(note for part in parts for note in part.notes)]))
@@ -188,7 +197,7 @@ def _chained(parts: Sequence[FileRows], where: Path, notes: Sequence[str] = ()) 
     return FileRows(
         *(str(where), where.name, first.unit, first.kind, first.columns, read, files),
         notes=notes,
-        schema=first.schema,
+        schema=schema,
         reading=reading,
         below_header=first.below_header,
     )

@@ -9,9 +9,9 @@ from shlex import quote
 from typing import IO, Any
 
 from tenor.data.files.headers import (
-    DESCRIBES,
     NUMBER,
     SAMPLE_ROWS,
+    described,
     describing_rows,
     likely_settings,
     lost_first_row,
@@ -55,6 +55,7 @@ def workbook_rows(path: Path, sheet: str | None, required: Sequence[str]) -> Fil
         with _errors(path):
             refuse_formulas(path, name, first, blank, "" if sheet is None else f"#{sheet}")
     describing = describing_rows(sample)
+    notes += described(describing)
 
     def read(limits: Limits, choose: Sequence[str] | None) -> Iterator[Block]:
         return in_blocks(_rows(path, name, first, len(names), describing), names, limits, choose)
@@ -120,14 +121,10 @@ def _without_empty_end(header: Sequence[str]) -> list[str]:
 
 def _rows(path: Path, name: str, first: int, width: int, describing: int) -> Iterator[FileRow]:
     below = ((number, cells) for number, cells in _table(path, name) if number > first)
-    for at, (number, cells) in enumerate(below):
+    for number, cells in islice(below, describing, None):
         beyond = next((at for at in range(width, len(cells)) if cells[at].strip()), None)
-        fault = (
-            None
-            if beyond is None
-            else f"has a value in cell {column_letters(beyond)}{number}, right of the last column"
-        )
-        fault = DESCRIBES if at < describing else fault
+        place = "" if beyond is None else f"{column_letters(beyond)}{number}"
+        fault = f"has a value in cell {place}, right of the last column" if place else None
         yield FileRow((*cells[:width], *[""] * (width - len(cells))), number, fault)
 
 
