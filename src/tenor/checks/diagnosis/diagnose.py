@@ -25,6 +25,7 @@ from tenor.checks.diagnosis.history_folder import MAX_HISTORIES, history_files, 
 from tenor.checks.diagnosis.key_value_results import (
     is_predictions_text,
     is_results_text,
+    prediction_files,
     read_predictions_text,
     read_results_files,
     read_results_text,
@@ -164,7 +165,7 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifac
     (event_folders, read_event_folders),
     (evaluator_tables, read_evaluator_tables),
     (ludwig_runs, read_ludwig_runs),
-    (results_files, read_results_files),
+    (lambda path: results_files(path) or prediction_files(path), read_results_files),
     (history_files, read_history_folder),
     (lambda path: runs_tables(path), lambda path: [run for file in runs_tables(path) for run in read_runs_table(file)]),
 )
