@@ -35,6 +35,8 @@ from tenor.checks.diagnosis.lightning_runs import lightning_versions, read_light
 from tenor.checks.diagnosis.ludwig_run import is_ludwig_value, ludwig_runs, read_ludwig_file, read_ludwig_runs
 from tenor.checks.diagnosis.mlflow_runs import is_mlflow_database, mlflow_places, read_mlflow
 from tenor.checks.diagnosis.model_alone import read_faulty_model, refuse_model_file, refuse_model_folder
+from tenor.checks.diagnosis.numpy_arrays import SUFFIXES as ARRAYS
+from tenor.checks.diagnosis.numpy_arrays import array_files, read_array_file, read_array_folder
 from tenor.checks.diagnosis.observations import configured_rate, observations_of
 from tenor.checks.diagnosis.pipeline_output import has_pipeline_output
 from tenor.checks.diagnosis.predictions_file import (
@@ -137,6 +139,7 @@ FILE_READERS: tuple[tuple[Callable[[Path], Any], Callable[[Path], list[Artifacts
     (lambda path: "tfevents" in path.name, lambda path: read_event_folders(path.parent)),
     (lambda path: path.match(RECORD), read_wandb_record),
     (is_runs_table, read_runs_table),
+    (lambda path: path.suffix.lower() in ARRAYS, read_array_file),
     (is_mlflow_database, read_mlflow),
     (is_results_text, read_results_text),
     (is_predictions_text, read_predictions_text),
@@ -188,6 +191,8 @@ def _read_folder(path: Path) -> list[Artifacts]:
         raise
     if results:
         return results
+    if array_files(path):
+        return read_array_folder(path)
     if folders := run_folders_in(path, _is_run_folder):
         return read_runs(path, folders, _read_folder)
     if faulty := read_faulty_model(path):

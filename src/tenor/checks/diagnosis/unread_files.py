@@ -29,7 +29,11 @@ EVENTS = "event files, whose folder can be given alone"
 DESCRIPTIONS = "about the machine or the program"
 REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (WEIGHTS, ("*.safetensors", "*.h5", "*.keras", "*.onnx", "*.gguf", "*.msgpack", "*.safetensors.index.json")),
-    (PICKLES, ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.npy", "*.npz")),
+    (
+        PICKLES,
+        ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib"),
+    ),
+    ("arrays, each of which can be given alone", ("*.npy", "*.npz")),
     (EVENTS, ("*tfevents*",)),
     (
         PARTS,
