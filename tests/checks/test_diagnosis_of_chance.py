@@ -162,6 +162,22 @@ def test_a_gradient_of_zero_names_frozen_weights(tmp_path: Path) -> None:
     assert "gradient norm is 0 in every record" in diagnosis.causes[0].evidence
 
 
+def test_an_explosion_before_nan_is_told(tmp_path: Path) -> None:
+    """Finite losses at first also show that the weights were numbers."""
+    for name, before, exploded in (("exploded", [2.3, 48.7, 1904.2], True), ("sudden", [0.69, 0.66, 0.64], False)):
+        log = [{"step": 10 * k, "loss": loss} for k, loss in enumerate([*before, *[float("nan")] * 9], 1)]
+        diagnosis = diagnose(write(tmp_path / f"{name}.jsonl", "".join(json.dumps(one) + "\n" for one in log)))
+        assert ("rose from 2.3 to 1904" in diagnosis.findings[0].observed) is exploded
+        assert "PRC005" not in {cause.code for cause in diagnosis.causes}
+
+
+def test_the_last_training_accuracy_is_compared_too(tmp_path: Path) -> None:
+    for held_out, expected in ((0.72, {"EVL039"}), (0.93, set())):
+        rows = {"loss": [0.6, 0.3, 0.1, 0.02], "accuracy": [0.7, 0.9, 0.98, 1.0]}
+        columns = {**rows, "val_loss": [0.6, 0.57, 0.56, 0.58], "val_accuracy": [0.68, 0.7, 0.71, held_out]}
+        assert found(diagnose(history(tmp_path / f"{held_out}.csv", columns))).keys() == expected
+
+
 @pytest.mark.parametrize(
     ("training", "validation"),
     [

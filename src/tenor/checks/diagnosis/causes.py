@@ -33,6 +33,7 @@ losses, steps that are too large."""
 NO_WEIGHT_MOVES = frozenset({"FRZ003", "OPT020", "OPT021"})
 """Faults that leave every weight, or nearly every one, as it was."""
 NO_RATE = "OPT005"
+NOT_FINITE_AT_FIRST = "PRC005"
 NO_GRADIENT = frozenset({"FRZ003", "OPT020"})
 INVERTED = "LOS003"
 IMBALANCE = "DAT022"
@@ -68,6 +69,8 @@ def is_excluded(rule: Rule, symptoms: tuple[str, ...], observations: Observation
     if (rule.code == "LOS008" and observations.fell) or (rule.code == "FRZ003" and observations.has_gradients):
         return True
     if rule.code in NO_WEIGHT_MOVES and observations.weights_moved:
+        return True
+    if rule.code == NOT_FINITE_AT_FIRST and observations.began_finite:
         return True
     if UNCHANGED in symptoms and _learns(observations) and "stalled loss" in rule.explains:
         return True

@@ -80,6 +80,8 @@ class Observations:
     """Whether the last validation loss is clearly below the first."""
     has_gradients: bool = False
     """Whether a gradient norm above 0 was recorded, so that some parameters are trainable."""
+    began_finite: bool = False
+    """Whether the first recorded training loss is a finite number."""
     gradients_are_zero: bool = False
     """Whether the gradient norm is exactly 0 in every one of several records."""
     weights_moved: bool = False
@@ -144,6 +146,7 @@ def observations_of(artifacts: Artifacts) -> Observations:
         n_classes=n_classes,
         fell=_fell(steps),
         validation_fell=_validation_fell(steps),
+        began_finite=steps is not None and len(steps.loss) > 0 and bool(np.isfinite(steps.loss[0])),
         has_gradients=bool((norms > 0).any()),
         gradients_are_zero=len(norms) >= RECORDS_FOR_LOSS and bool((norms == 0).all()),
         weights_moved=change is not None and change > WEIGHTS_MOVED,

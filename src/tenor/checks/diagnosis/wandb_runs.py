@@ -316,6 +316,7 @@ def _artifacts(record: WandbRecord, files: list[Path], name: str) -> Artifacts |
         series,
         per_epoch=record.per_epoch,
         epochs=_epochs(rows),
+        numbered=not record.per_epoch and (axis is None or _last_part(axis) == "_step"),
         is_whole=not lone and (bool(record.summary) or not record.is_part),
         is_last=lone,
     )

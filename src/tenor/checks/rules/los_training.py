@@ -37,6 +37,9 @@ RISE = 0.5
 DIVERGED_EPOCHS = 3
 """Of the last epochs."""
 
+EXPLODED = 3.0
+"""Times the first loss: no noise of batches, nor an uninformed model's loss, is so far above it."""
+
 MIN_ZEROS, FAR_FROM_ZERO = 3, 0.1
 """Number of losses of exactly 0, and the loss before them in nats: no single step gains that much."""
 
@@ -242,12 +245,14 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
         bad[-zeros:] = True
     parts = ["the mean loss of the training is exactly 0"] if steps.mean_loss == 0 else []
     filtered = filtered or bool(parts)
+    exploded = ""
     if bad.any():
         first = int(np.argmax(bad))
+        exploded = _explosion(losses[:first])
         norm = steps.grad_norm
         gradient = "" if norm is None or len(norm) <= first else f", gradient {norm[first]}"
         where = steps.at(int(steps.steps[first]))
-        parts.append(f"first at {where}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records")
+        parts.append(f"first at {where}: loss {losses[first]:g}{gradient} in {int(bad.sum())} records{exploded}")
     parts += (
         [f"validation loss {str(broken[0].value).replace('nan', 'NaN')} at {steps.at(broken[0].step)}"]
         if broken
@@ -257,11 +262,20 @@ def loss_is_nan(steps: StepEvidence) -> Finding | None:
         observed="; ".join(parts),
         expected="finite numbers" + (", and no loss of exactly 0" if filtered else ""),
         n=len(losses) + len(steps.validation_loss),
-        cause="an overflow, a division by 0 or a logarithm of 0"
+        cause="the steps are too large: the loss exploded before"
+        if exploded
+        else "an overflow, a division by 0 or a logarithm of 0"
         + ("; transformers logs 0 for NaN (logging_nan_inf_filter)" if filtered else ""),
         fix="lower the learning rate, use fp32, and run once under torch.autograd.set_detect_anomaly(True)",
         severity=RULE_SEVERITY if is_sure else "warning",
     )
+
+
+def _explosion(losses: np.ndarray) -> str:
+    """How far the losses rose, as text; empty if they did not rise to several times the first one."""
+    if not len(losses) or not losses.max() > EXPLODED * losses[0] > 0:
+        return ""
+    return f"; the loss rose from {losses[0]:.4g} to {losses.max():.4g} before"
 
 
 def _not_finite(steps: StepEvidence, losses: np.ndarray) -> np.ndarray:
