@@ -1,5 +1,7 @@
 """Whether words predict labels, on synthetic reviews whose words suggest a class without determining it."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,16 @@ def test_a_word_that_reveals_the_label_is_reported() -> None:
     leaking = [f"{text} label:{label}" for text, label in zip(texts, labels, strict=True)]
     assert "'label:" in rules.word_reveals_label(data((leaking, labels))).observed
     assert rules.word_reveals_label(data((texts, labels))) is None
+
+
+def test_stars_that_reveal_the_label_are_reported() -> None:
+    """No single form is in all texts of a class, but all of one have at least four stars."""
+    texts, labels = reviews(300)
+    forms = {1: ("★★★★★", "★★★★☆"), 0: ("★☆☆☆☆", "★★☆☆☆", "★★★☆☆")}
+    leaking = [f"{forms[k][n % len(forms[k])]} {text}" for n, (text, k) in enumerate(zip(texts, labels, strict=True))]
+    assert re.match("'(★★★★|☆☆)' alone predicts", rules.word_reveals_label(data((leaking, labels))).observed)
+    some = [f"{forms[1][0]} {text}" if n % 3 else text for n, text in enumerate(texts)]
+    assert rules.word_reveals_label(data((some, labels))) is None
 
 
 def test_a_rating_in_some_texts_passes_and_few_rows_are_not_judged() -> None:

@@ -69,6 +69,8 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
         (rules.assistant_texts, ["I'm sorry, but I can't help with writing fake reviews."], "note"),
         (rules.assistant_texts, ["I cannot generate a negative review of this product."], "note"),
         (rules.assistant_texts, ["Sure! Here's a positive review of the film:"], "note"),
+        (rules.assistant_texts, ["Here is a negative movie review:"] * 2, "warning"),
+        (rules.placeholder_texts, ["TODO: add review text"] * 2, "warning"),
         (rules.assistant_texts, ["I apologize, but I don't feel comfortable writing fake reviews."], "note"),
         (
             rules.assistant_texts,
@@ -78,6 +80,8 @@ def data(texts: list[str], labels: np.ndarray | None = None) -> DataEvidence:
                 "I am unable to create an account, and support will not help with my order",
                 "I cannot access my photos. The assistant in the app is no language model",
                 "Sure, here is where it fails: the plot.",
+                "Here is my review: a film that I will not forget.",
+                "Here is a film that no review does justice",
                 "A film about a boy who was made as an AI robot.",
             ],
             None,

@@ -328,3 +328,41 @@ def test_check_shows_the_rows_and_classes_that_were_read(tmp_path: Path) -> None
     assert ["labels", "rows", "negative", "neutral", "positive"] in lines
     assert ["train", "32", "8", "16", "8"] in lines
     assert ["validation", "8", "2", "4", "2"] in lines
+
+
+# Files of other trainers.
+
+
+def test_files_of_fasttext_are_read_under_its_own_names(tmp_path: Path) -> None:
+    lines = [f"__label__{label} {text}" for text, label in zip(TEXTS, LABELS, strict=True)]
+    path = tmp_path / "reviews.train"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert classes(read(path)) == list(LABELS)
+    path.write_text("".join(f"{line}\n" for line in [*lines, "__label__positive __label__negative Both of it."]))
+    assert "has 2 labels, expected one" in refusal(path)
+    path.write_text("Only a text.\n")
+    assert "unknown suffix '.train'" in refusal(path)
+
+
+def test_the_categories_of_spacy_are_named_as_one_column(tmp_path: Path) -> None:
+    records = [
+        {"text": text, "cats": {"POSITIVE": float(label == "positive"), "NEGATIVE": float(label != "positive")}}
+        for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    path = written("jsonl", tmp_path, [dict(record) for record in records])
+    (option,) = options_in(refusal(path))
+    assert option == "data.label_column=cats"
+    assert classes(read(path, option)) == [label.upper() for label in LABELS]
+
+
+def test_what_is_left_out_is_told_by_its_reasons(tmp_path: Path) -> None:
+    """A refusal for missing labels names the blank texts, too: the option that it prints leaves both out."""
+    rows = [*zip(TEXTS, LABELS, strict=True), ("No label.", ""), ("", "positive"), ("Nor here.", "")]
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    message = refusal(path)
+    assert "2 of 7 rows cannot be used" in message
+    assert "1 row without a text (row 6" in message
+    notes = " ".join(read(path, "data.faulty_rows=leave_out").notes)
+    assert "3 of 7 rows are left out (2 rows: label is missing, 1 row: text is blank)" in notes

@@ -32,6 +32,7 @@ TOKEN_ROWS = 100
 TOKEN_SAMPLE = 4_000
 WRITTEN, WRITTEN_ROWS = 0.9, 10  # By chance, IMDb's reviews begin or end with "negative" or "positive" in 0.1%.
 GIVEAWAY = 0.95  # Balanced accuracy of one word; the best word of IMDb ("bad") reaches 0.61.
+RATING_SIGNS = re.compile(r"([★☆⭐✩✭🌟●○])\1*")
 WORD = re.compile(r"[^\s.,;!?()\"']+")
 
 
@@ -270,6 +271,11 @@ class Giveaway:
     """Fisher's p-value, times the number of words and classes."""
 
 
+def signs_in(text: str) -> set[str]:
+    """The signs of ratings in a text: of "★★★★☆" the runs of at least one, two, three and four stars, and "☆"."""
+    return {run.group()[:length] for run in RATING_SIGNS.finditer(text) for length in range(1, len(run.group()) + 1)}
+
+
 def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Giveaway | None:
     """Over all words, by the balanced accuracy of "present: this class, absent: another"."""
     from scipy.stats import hypergeom
@@ -277,7 +283,7 @@ def best_word(texts: Sequence[str], labels: np.ndarray, n_classes: int) -> Givea
     n, per_class = len(texts), np.bincount(labels, minlength=n_classes)
     tallies: list[Counter[str]] = [Counter() for _ in range(n_classes)]
     for text, label in zip(texts, labels.tolist(), strict=True):
-        tallies[label].update(set(WORD.findall(text.lower())))
+        tallies[label].update(set(WORD.findall(text.lower())) | signs_in(text))
     rows = Counter[str]()
     for tally in tallies:
         rows.update(tally)

@@ -122,7 +122,15 @@ def recognize_format(path: Path) -> FileFormat:
         written = next((end for end in (".parquet", ".csv") if f"{{stem}}{end}" in REFUSED[suffix]), None)
         then = f", and {set_path(known.with_suffix(written))}" if written else ""
         raise UserError(f"{path}: {suffix} files are not read. {how}{then}.")
+    if _is_fasttext(path):
+        return FileFormat(FORMATS[".txt"], ".txt")
     raise UserError(f"{path}: unknown suffix {suffix!r}{_near(suffix)}, expected one of {ACCEPTED}. {_how(path, name)}")
+
+
+def _is_fasttext(path: Path) -> bool:
+    """Whether the first line begins with a label as fastText writes it, whose files are named `.train`, `.valid`, …"""
+    with open_bytes(path) as content:
+        return content.read(64).lstrip(b"\xef\xbb\xbf \r\n").startswith(b"__label__")
 
 
 def _near(suffix: str) -> str:

@@ -78,6 +78,8 @@ def missing_columns(where: str, wanted: Sequence[Wanted], available: Sequence[st
     if len(missing) == 1 and not found and first.role in USUAL_NAMES:
         rest = [name for name in rest if _folded(name) not in others]
         found = {first.option: rest[0]} if len(rest) == 1 and len(named) > 1 else {}
+    if len(missing) == 1 and not found and first.role == "label" and (whole := _one_object(rest)):
+        found = {first.option: whole}
     options = [one.option.format(quote(found.get(one.option, "NAME"))) for one in missing]
     fix = f"Set {' '.join(options)}" + ("" if len(found) == len(missing) else ", with names of these columns")
     names = " and no column ".join(f"{one.name!r}{nearest(one.name, available)}" for one in missing)
@@ -103,6 +105,13 @@ def obvious(wanted: Wanted, available: Sequence[str]) -> str | None:
         if len(same) == 1 and same[0]:
             return None if wanted.role == "label" and _is_next_to_class(same[0], available) else same[0]
     return None
+
+
+def _one_object(names: Sequence[str]) -> str:
+    """The object that all of these are values in, such as spaCy's `cats` of `cats.GOOD` and `cats.BAD`; empty if there
+    is none."""
+    parents = {name.rpartition(".")[0] for name in names}
+    return parents.pop() if len(names) > 1 and len(parents) == 1 else ""
 
 
 def _is_next_to_class(name: str, available: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ from tenor.data.sources.rows import (
     all_missing,
     columns_of,
     faults_by_row,
+    kinds_in_line,
     list_rows,
     python_column,
     refuse_faults,
@@ -121,13 +122,16 @@ def label_rows(rows: SourceRows, columns: Columns, classes: Classes) -> Labelled
         notes.insert(len(rows.notes), f"{rows.where}: left out, and not used: {counted}.")
     if classes.faulty_rows == "leave_out" and (by_row := faults_by_row(faults)):
         notes.append(
-            f"{rows.where}: data.faulty_rows=leave_out: {len(by_row):,} of {len(labels):,} rows are left out. "
-            f"{list_rows(rows, by_row)}"
+            f"{rows.where}: data.faulty_rows=leave_out: {len(by_row):,} of {len(labels):,} rows are left out "
+            f"({kinds_in_line(by_row)}). {list_rows(rows, by_row)}"
         )
         used[list(by_row)] = False
     else:
-        refuse_faults(rows, faults, " ".join(filter(None, [meaning.advice_on(faults, columns), rows.advice])))
-        notes += _blank_note(rows, named["text"], columns.text)
+        blank = _blank_note(rows, named["text"], columns.text)
+        refuse_faults(
+            rows, faults, " ".join([*filter(None, [meaning.advice_on(faults, columns), rows.advice]), *blank])
+        )
+        notes += blank
     if not used.any():
         raise UserError(f"{rows.where}: no rows are left: {' '.join(notes)}")
     table = named.add_column(2, "label", pa.array(indices, type=pa.int64()))

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -229,6 +230,13 @@ def _kinds_of(rows: SourceRows, by_row: Mapping[int, str]) -> list[str]:
         rest = sum(len(of_kind) for _, of_kind in ordered[SHOWN_KINDS:])
         lines.append(f"  … and {rest:,} rows with {len(ordered) - SHOWN_KINDS:,} other faults")
     return lines
+
+
+def kinds_in_line(by_row: Mapping[int, str]) -> str:
+    """The count of rows with each fault, the most frequent first: "43 rows: review is blank"."""
+    kinds = Counter(by_row.values()).most_common()
+    named = [f"{count:,} row{'s' if count > 1 else ''}: {fault}" for fault, count in kinds[:SHOWN_KINDS]]
+    return ", ".join([*named, *(["…"] if len(kinds) > SHOWN_KINDS else [])])
 
 
 def list_rows(rows: SourceRows, by_row: Mapping[int, str]) -> str:
