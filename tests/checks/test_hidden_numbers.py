@@ -12,7 +12,7 @@ from torch import nn
 
 from tenor.checks import Watchdog, diagnose
 from tenor.checks.evidence.training_evidence import StepEvidence
-from tenor.checks.rules.los_training import loss_is_nan
+from tenor.checks.rules.los_finite import loss_is_nan
 from tenor.errors import RefusedError
 
 NAN = math.nan

@@ -10,7 +10,7 @@ from tenor.checks.evidence.model_evidence import ProbeEvidence
 from tenor.checks.evidence.training_evidence import StepEvidence
 from tenor.checks.finding import CannotTell
 from tenor.checks.rule import Rule
-from tenor.checks.rules import los_function, los_training
+from tenor.checks.rules import los_finite, los_function, los_training
 from tenor.checks.rules import los_function as los_experiments
 
 HEALTHY = ProbeEvidence(
@@ -34,7 +34,7 @@ HEALTHY = ProbeEvidence(
 )
 SQUASHED = {"loss_when_right": 0.313, "loss_when_inverted": 1.313}
 SMOOTHED = {"loss_when_right": 0.5, "loss_when_inverted": 9.5}
-FAMILIES = (los_function, los_experiments, los_training)
+FAMILIES = (los_function, los_experiments, los_training, los_finite)
 RULES = [rule for family in FAMILIES for rule in vars(family).values() if isinstance(rule, Rule)]
 
 
@@ -101,11 +101,11 @@ FLAT = 0.693 + noise(0.01)
         (los_training.loss_is_flat, record(np.linspace(0.69, 0.66, N) + noise(0.01)), None),  # A frozen base, slowly.
         (los_training.loss_is_flat, record(0.1 + noise(0.01)), None),
         (los_training.loss_is_flat, record(0.199 + noise(0.004), label_counts=np.tile([95, 5], (N, 1))), "warning"),
-        (los_training.loss_is_nan, record(FALLING, grad_norm=np.ones(N)), None),
-        (los_training.loss_is_nan, record(np.r_[FALLING, np.nan]), "error"),
-        (los_training.loss_is_nan, record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)]), "error"),
+        (los_finite.loss_is_nan, record(FALLING, grad_norm=np.ones(N)), None),
+        (los_finite.loss_is_nan, record(np.r_[FALLING, np.nan]), "error"),
+        (los_finite.loss_is_nan, record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)]), "error"),
         (
-            los_training.loss_is_nan,
+            los_finite.loss_is_nan,
             record(FALLING, grad_norm=np.r_[np.inf, np.ones(N - 1)], skipped_steps=np.r_[1, np.zeros(N - 1)]),
             None,
         ),

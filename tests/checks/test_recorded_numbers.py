@@ -10,7 +10,7 @@ import pytest
 
 from tenor.checks.diagnosis import Diagnosis, diagnose
 from tenor.checks.evidence.training_evidence import StepEvidence, ValidationPoint
-from tenor.checks.rules.los_training import loss_is_nan
+from tenor.checks.rules.los_finite import loss_is_nan
 from tenor.runs.findings import Finding
 
 NAN = math.nan

@@ -32,6 +32,7 @@ from tenor.checks.rules import (
     evl_rows,
     frz,
     los_curves,
+    los_finite,
     los_function,
     los_training,
     mod,
@@ -50,7 +51,7 @@ from tenor.runs.findings import Finding, NotApplicable, Report, Stage
 
 FAMILIES: tuple[ModuleType, ...] = (
     *(dat_labels, dat_splits, dat_batches, dat_signal, dat_texts, dat_training, tok),
-    *(mod, mod_intentions, los_function, los_training, los_curves, opt_groups, opt_schedule),
+    *(mod, mod_intentions, los_function, los_training, los_finite, los_curves, opt_groups, opt_schedule),
     *(opt_recorded, opt_steps),
     *(call_order, frz, prc, dst, dst_gradients, dst_agreement, trainer_rows, ckp, ckp_files),
     *(evl_rows, evl_order, evl_collapse, evl_courses, evl_ranking, evl_chance, evl_claims, evl_objects),
