@@ -109,7 +109,7 @@ DATA: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "two encodings": (
         "train.csv",
         HEADER + "caf\u00e9,good\n".encode() + "caf\u00e9,bad\n".encode("latin-1"),
-        ("line 3", "0xE9", "iconv"),
+        ("line 3", "0xE9", "python -c"),
     ),
     "UTF-16 without its mark": ("train.csv", "review,verdict\n".encode("utf-16-le"), ("UTF-16LE", "iconv")),
     "UTF-16 cut off": ("train.csv", "review,verdict\n".encode("utf-16")[:-1], ("UTF-16", "incomplete")),

@@ -92,7 +92,7 @@ def read_results_files(folder: Path) -> list[Artifacts]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class FileResults:
     """What several files of one run contain."""
 
     splits: Mapping[str, ReportedSplit]
@@ -102,7 +102,7 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def read_parts(files: Iterable[Path], n_classes: int | None, known: Collection[str] = ()) -> Parts:
+def read_parts(files: Iterable[Path], n_classes: int | None, known: Collection[str] = ()) -> FileResults:
     """The results or predictions in each file; a second one of a split, or of a `known` one, has the file's name."""
     splits: dict[str, ReportedSplit] = {}
     broken: dict[str, tuple[str, ...]] = {}
@@ -118,7 +118,7 @@ def read_parts(files: Iterable[Path], n_classes: int | None, known: Collection[s
         taken = {*splits, *known}
         splits |= {name if name not in taken else f"{name} ({file.name})": one for name, one in part.splits.items()}
         n_classes = max(n_classes or 0, part.n_classes)
-    return Parts(splits, broken, n_classes, tuple(read), tuple(notes))
+    return FileResults(splits, broken, n_classes, tuple(read), tuple(notes))
 
 
 def _part(file: Path, n_classes: int | None) -> EvaluationEvidence:
