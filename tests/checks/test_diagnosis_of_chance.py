@@ -171,13 +171,6 @@ def test_an_explosion_before_nan_is_told(tmp_path: Path) -> None:
         assert "PRC005" not in {cause.code for cause in diagnosis.causes}
 
 
-def test_the_last_training_accuracy_is_compared_too(tmp_path: Path) -> None:
-    for held_out, expected in ((0.72, {"EVL039"}), (0.93, set())):
-        rows = {"loss": [0.6, 0.3, 0.1, 0.02], "accuracy": [0.7, 0.9, 0.98, 1.0]}
-        columns = {**rows, "val_loss": [0.6, 0.57, 0.56, 0.58], "val_accuracy": [0.68, 0.7, 0.71, held_out]}
-        assert found(diagnose(history(tmp_path / f"{held_out}.csv", columns))).keys() == expected
-
-
 @pytest.mark.parametrize(
     ("training", "validation"),
     [

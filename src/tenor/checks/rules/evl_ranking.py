@@ -301,28 +301,28 @@ def validation_and_test_far_apart(evaluation: EvaluationEvidence) -> Finding | N
     )
 
 
-@rule("EVL039", "note", symptoms=("splits disagree",))
+@rule("EVL039", "note")
 def training_far_above_held_out(evaluation: EvaluationEvidence) -> Finding | None:
     """The model overfits: its training rows are nearly all right, the held-out rows are not
 
-    Measures: the accuracy on the training rows, of an evaluation or the last one that was recorded in training, and
-    the lowest of those on validation and test rows.
+    Measures: the accuracy of an evaluation on the training rows, and the lowest of those on validation and test rows.
 
     Threshold: a training accuracy of 0.95 or more, and a difference of 0.15 with at least 100 held-out rows. A warning
     from 0.3 on, else a note.
 
     Why: the model has memorized its training rows, and what it memorized does not carry over.
 
-    Look-alikes: held-out rows of another domain, or whose labels mean other classes (EVL007, EVL015).
+    Look-alikes: held-out rows of another domain, or whose labels mean other classes (EVL007, EVL015). A course of the
+    losses shows overfitting sooner (LOS015).
 
     Fix: train fewer epochs, with more rows or stronger regularization; compare with a bag of words on the same rows.
 
     Reference: Zhang et al. 2017, Understanding Deep Learning Requires Rethinking Generalization.
     """
     held_out = [name for name in ("validation", "test") if name in evaluation.splits]
-    trained = _training_accuracy(evaluation)
-    if trained is None or not held_out:
+    if "train" not in evaluation.splits or not held_out:
         raise CannotTell("results on training rows and on held-out rows are needed")
+    trained, _ = _accuracy_and_rows(evaluation, "train")
     (lowest, rows), name = min((_accuracy_and_rows(evaluation, split), split) for split in held_out)
     if 0 < rows < MIN_ROWS_FOR_WARNING:
         raise CannotTell(f"{rows} {name} rows; {MIN_ROWS_FOR_WARNING} are needed")
@@ -336,13 +336,6 @@ def training_far_above_held_out(evaluation: EvaluationEvidence) -> Finding | Non
         fix="train fewer epochs, with more rows or stronger regularization",
         severity="warning" if trained - lowest >= LITTLE_IN_COMMON else RULE_SEVERITY,
     )
-
-
-def _training_accuracy(evaluation: EvaluationEvidence) -> float | None:
-    if "train" in evaluation.splits:
-        return _accuracy_and_rows(evaluation, "train")[0]
-    recorded = () if evaluation.course is None else evaluation.course.training_accuracy
-    return recorded[-1].value if recorded else None
 
 
 def _accuracy_and_rows(evaluation: EvaluationEvidence, split: str) -> tuple[float, int]:
