@@ -72,6 +72,17 @@ def test_parquet_keeps_the_types_of_its_columns(small_predictor: Predictor, tmp_
     assert after.schema.field("probability").type == pa.float64()
 
 
+def test_what_a_killed_writer_left_next_to_the_output_is_removed(small_predictor: Predictor, tmp_path: Path) -> None:
+    """Killed between writing the whole output and renaming it; files of others stay."""
+    job = FileJob(write_input(tmp_path / "in.csv", ["film", "dull"]), tmp_path / "out.csv")
+    others = [tmp_path / name for name in (".tmp-0a1b2c3d-other.csv", ".tmp-0a1b2c3d-part-out.csv")]
+    for left in (tmp_path / ".tmp-910921cc-out.csv", *others):
+        left.write_text("partly")
+    done(small_predictor, job)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted([job.input.name, job.output.name, *(other.name for other in others)])
+
+
 def test_json_lines_keep_what_stands_in_them(small_predictor: Predictor, tmp_path: Path) -> None:
     records = [
         {"text": "film", "nested": {"a": [1, None]}, "mixed": 1},

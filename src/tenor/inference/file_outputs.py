@@ -20,7 +20,14 @@ from tenor.data.files.json_records import json_text, parse_record
 from tenor.data.files.opening import compression_of
 from tenor.data.files.stream import RECORD, encodable
 from tenor.errors import TenorError, UserError
-from tenor.runs.files import atomic_path, read_json, remove_leftovers, remove_whole, write_json
+from tenor.runs.files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    remove_temporaries_of,
+    remove_whole,
+    write_json,
+)
 
 JOB = "job.json"
 
@@ -118,6 +125,7 @@ def locked_output(output: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     except Timeout as error:
         raise UserError(f"{output}: another process is writing it. Wait for it, or set another output") from error
     try:
+        remove_temporaries_of(output)
         yield
     finally:
         # Removed while it is still locked. A process that opened it before and locks it afterwards has a lock on a

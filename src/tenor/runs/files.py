@@ -1,5 +1,6 @@
 """Reading and writing files: atomic and durable writes, JSON and its pydantic models, digests, and the cache folder."""
 
+import glob
 import hashlib
 import json
 import os
@@ -37,6 +38,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         flush_folder(target.parent)
     finally:
         _remove(temporary)
+
+
+def remove_temporaries_of(path: str | Path) -> None:
+    """Delete what killed writers of `path` left next to it; nobody else may be writing it."""
+    target = Path(path)
+    for stale in target.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(target.name)}"):
+        if len(stale.name) == len(_sibling(target).name):
+            _remove(stale)
 
 
 def make_folder(path: str | Path) -> None:
