@@ -422,7 +422,7 @@ def _with_point(cell: str) -> str:
 def _with_axis(records: Records) -> Records:
     """Records with the step or epoch before them where they have none, as a result of the test after the training;
     without those before the first step, such as the settings. Unchanged if most records have none."""
-    axis = next((name for name in _axes(list(dict.fromkeys(name for one in records for name in one)))), None)
+    axis = _axis(list(dict.fromkeys(str(name) for one in records for name in one)))
     if axis is None or 2 * sum(axis in record for record in records) < len(records):
         return records
     filled: Records = []
